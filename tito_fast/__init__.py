@@ -1,0 +1,1 @@
+"""Train and sample generative surrogates of molecular dynamics."""

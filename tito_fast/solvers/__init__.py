@@ -1,0 +1,1 @@
+"""tito_fast.solvers."""

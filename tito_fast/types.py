@@ -1,0 +1,15 @@
+"""Names for values that many modules exchange. Holds types only, no behaviour."""
+
+from typing import Literal, get_args
+
+Backend = Literal["auto", "reference", "eager", "native", "triton"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+Coupling = Literal["none", "r", "released", "p", "pr", "rp"]
+COUPLINGS: tuple[Coupling, ...] = get_args(Coupling)
+
+Precision = Literal["fp32", "tf32", "bf16", "fp64"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+VectorStart = Literal["randn", "randn_fixed", "zeros"]
+VECTOR_STARTS: tuple[VectorStart, ...] = get_args(VectorStart)
