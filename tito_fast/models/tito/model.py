@@ -1,0 +1,186 @@
+"""A TITO model: configuration, facts and weights, and the one interface to every backend."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from tito_fast.data.batch import MoleculeBatch
+from tito_fast.data.molecule import Molecule
+from tito_fast.errors import BackendUnavailableError
+from tito_fast.models.tito import eager, reference
+from tito_fast.models.tito.config import ModelInfo, TitoConfig
+from tito_fast.models.tito.network import TitoNetwork, initialize
+from tito_fast.types import BACKENDS, Backend
+from tito_fast.units import format_time
+from tito_fast.validation import check_choice, check_shape
+
+_BACKEND_MODULES: dict[str, ModuleType] = {"reference": reference, "eager": eager}
+
+
+def resolve_model_backend(backend: Backend) -> str:
+    """Return the backend that runs the network: ``auto`` is ``eager``; a named one runs or raises.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the backend has no message passing in this version.
+    """
+    check_choice("backend", backend, BACKENDS)
+    if backend == "auto":
+        return "eager"
+    if backend not in _BACKEND_MODULES:
+        raise BackendUnavailableError(
+            f"backend: {backend} has no message passing in this version; "
+            f"use one of {', '.join(_BACKEND_MODULES)} or auto"
+        )
+    return backend
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch of molecules as one backend wants it; valid until the molecules change."""
+
+    backend: str
+    batch: MoleculeBatch
+    tables: Any
+
+
+class TitoModel:
+    """A network with everything that is needed to use it safely.
+
+    Parameters
+    ----------
+    config : TitoConfig
+    info : ModelInfo
+    network : TitoNetwork
+        Built from ``config``.
+
+    Notes
+    -----
+    Positions are in model units (``nm / info.length_unit_nm``) in all methods. Every method is
+    differentiable in the network's parameters and in positions; nothing here draws random numbers.
+    """
+
+    def __init__(self, config: TitoConfig, info: ModelInfo, network: TitoNetwork) -> None:
+        self.config = config
+        self.info = info
+        self.network = network
+
+    @classmethod
+    def create(cls, config: TitoConfig, info: ModelInfo, *, seed: int) -> Self:
+        """Return a model with freshly drawn weights."""
+        return cls(config, info, initialize(config, seed=seed))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the weights."""
+        return next(self.network.parameters()).dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move the weights, in place; return the model."""
+        self.network.to(device=device, dtype=dtype)
+        return self
+
+    def prepare(self, batch: MoleculeBatch, *, backend: Backend = "auto") -> Prepared:
+        """Return the tables of ``batch`` for ``backend``: once per set of molecules.
+
+        Raises
+        ------
+        BackendUnavailableError
+            If ``backend`` was named and cannot run.
+        """
+        name = resolve_model_backend(backend)
+        return Prepared(name, batch, _BACKEND_MODULES[name].prepare(self.network, batch))
+
+    def condition(self, prepared: Prepared, scaled_positions: Tensor) -> Any:
+        """Return what the velocity needs to know of the current state, (n_atoms, 3): once per rollout step."""
+        check_shape("scaled_positions", scaled_positions, (prepared.batch.n_atoms, 3))
+        module = _BACKEND_MODULES[prepared.backend]
+        return module.condition(self.network, prepared.tables, scaled_positions)
+
+    def velocity(
+        self,
+        prepared: Prepared,
+        conditioning: Any,
+        x_t: Tensor,
+        flow_time: Tensor,
+        lag_time_ps: Tensor,
+        *,
+        vectors: Tensor,
+        temperature_k: Tensor | None = None,
+    ) -> Tensor:
+        """Return the velocity field at ``x_t``, centred per molecule.
+
+        Parameters
+        ----------
+        prepared, conditioning
+            From ``prepare`` and ``condition``.
+        x_t : Tensor, shape (n_atoms, 3)
+        flow_time : Tensor, shape (n_molecules,)
+            In [0, 1].
+        lag_time_ps : Tensor, shape (n_molecules,)
+        vectors : Tensor, shape (n_atoms, 3, n_features)
+            Start of the vector features: normal, or zeros (``config.vector_start``).
+        temperature_k : Tensor, shape (n_molecules,), or None
+
+        Returns
+        -------
+        Tensor, shape (n_atoms, 3)
+
+        References
+        ----------
+        TITO, arXiv:2510.07589, eq. for the flow-matching vector field; released code at 97949de.
+        """
+        batch = prepared.batch
+        check_shape("x_t", x_t, (batch.n_atoms, 3))
+        check_shape("flow_time", flow_time, (batch.n_molecules,))
+        check_shape("lag_time_ps", lag_time_ps, (batch.n_molecules,))
+        check_shape("vectors", vectors, (batch.n_atoms, 3, self.config.n_features))
+        encodings = self.network.encode(flow_time, lag_time_ps, temperature_k)
+        module = _BACKEND_MODULES[prepared.backend]
+        velocity: Tensor = module.velocity(
+            self.network, prepared.tables, conditioning, x_t, encodings=encodings, vectors=vectors
+        )
+        return velocity
+
+    def check_molecules(self, molecules: Iterable[Molecule]) -> None:
+        """Raise ``ValueError`` if a molecule holds an element, bond or charge the model never saw."""
+        for molecule in molecules:
+            _check_known(molecule.name, "element", molecule.atomic_numbers.tolist(), self.info.elements)
+            _check_known(molecule.name, "bond type", molecule.bond_type.tolist(), self.info.bond_types)
+            if self.info.elements is not None:
+                _check_known(
+                    molecule.name, "formal charge", molecule.formal_charges, self.info.formal_charges
+                )
+
+    def check_lag(self, lag_time_ps: float) -> None:
+        """Raise ``ValueError`` if the lag is above the model's maximum; say how to nest it."""
+        maximum = self.config.max_lag_ps
+        if lag_time_ps > maximum:
+            n_steps = -int(-lag_time_ps // maximum)
+            raise ValueError(
+                f"lag: expected at most {format_time(maximum)} for this model, got {format_time(lag_time_ps)}; "
+                f"nest it: {n_steps} steps of {format_time(lag_time_ps / n_steps)} each"
+            )
+
+
+def _check_known(
+    name: str, what: str, values: Sequence[int], known: Sequence[int] | None
+) -> None:
+    if known is None:
+        return
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(
+            f"molecule {name!r}: {what} {', '.join(map(str, unknown))} was never seen by this model, "
+            f"which knows {', '.join(map(str, sorted(known)))}"
+        )
