@@ -1,0 +1,1 @@
+"""Converters from the formats in which others keep trajectories to the store."""

@@ -1,0 +1,216 @@
+"""Convert trajectories that mdtraj reads: one molecule's files, or a tree of molecules."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from tito_fast.data.convert.topology import read_sdf_entry, with_pdb_labels
+from tito_fast.data.convert.writer import Frames, StoreWriter
+from tito_fast.data.molecule import Molecule
+
+TOPOLOGY_FILE: Final = "topology.pdb"
+SDF_FILE: Final = "molecule.sdf"
+SYSTEM_FILE: Final = "system.json"
+# Formats whose files carry time stamps that mdtraj passes on; it numbers the frames of the others.
+TIMED_SUFFIXES: Final = (".xtc", ".trr", ".h5", ".nc", ".netcdf", ".lh5")
+TRAJECTORY_SUFFIXES: Final = (*TIMED_SUFFIXES, ".dcd", ".xyz", ".lammpstrj", ".mdcrd", ".pdb")
+_BLOCK_ROWS: Final = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    folder: Path
+    split: str
+    files: tuple[Path, ...]
+    system: dict[str, Any]
+
+
+def convert_mdtraj(
+    source: Path | str,
+    destination: Path | str,
+    *,
+    splits: Sequence[str] | None = None,
+    frame_interval_ps: float | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Convert the tree ``source/<split>/<name>/`` and return ``destination``.
+
+    Each folder holds ``topology.pdb``, one or more ``trajectory*`` files, and, where they exist,
+    ``molecule.sdf`` (bond orders; atoms in the order of the trajectory) and ``system.json``
+    (``smiles``, ``sequence``, ``frame_interval_ps``, ``n_frames``, ``temperature_K``). Folders of
+    one and the same molecule become several trajectories of it.
+
+    Parameters
+    ----------
+    source, destination : Path or str
+        The tree, and the store to make.
+    splits : sequence of str, optional
+        Take only these sub-folders; all of them by default.
+    frame_interval_ps : float, optional
+        Time between frames, for files without time stamps and without ``system.json``.
+    overwrite : bool
+        Replace a store at ``destination``.
+
+    Raises
+    ------
+    ValueError
+        If the tree holds no trajectory, or a file is missing, unreadable or at odds with another.
+    """
+    source = Path(source)
+    runs = _find_runs(source, splits=splits)
+    molecules: dict[tuple[Any, ...], int] = {}
+    with StoreWriter(
+        destination, converter="mdtraj", source_name=source.resolve().name, overwrite=overwrite
+    ) as writer:
+        for run in runs:
+            molecule = _run_molecule(run)
+            key = _identity(molecule)
+            if key not in molecules:
+                molecules[key] = writer.add_molecule(molecule)
+            for file in run.files:
+                label = run.folder.name if len(run.files) == 1 else f"{run.folder.name}/{file.stem}"
+                row = writer.add_trajectory(
+                    molecules[key],
+                    read_frames(file, run.folder / TOPOLOGY_FILE),
+                    name=label,
+                    split=run.split,
+                    frame_interval_ps=run.system.get("frame_interval_ps", frame_interval_ps),
+                    temperature_k=run.system.get("temperature_K"),
+                )
+                declared = run.system.get("n_frames", row.n_frames)
+                if len(run.files) == 1 and declared != row.n_frames:
+                    raise ValueError(
+                        f"trajectory: expected {declared} frames as {run.folder / SYSTEM_FILE} "
+                        f"says, got {row.n_frames} in {file}; the file may be truncated"
+                    )
+    return Path(destination)
+
+
+def read_frames(file: Path, topology: Path) -> Iterator[Frames]:
+    """Yield the frames of a trajectory file in blocks.
+
+    Time stamps are passed on from formats that have them.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or mdtraj cannot read it with this topology.
+    """
+    import mdtraj  # noqa: PLC0415  slow to import
+
+    if not file.is_file():
+        raise ValueError(f"trajectory: expected a file, got {str(file)!r}")
+    reference = read_topology(topology)
+    is_timed = file.suffix.lower() in TIMED_SUFFIXES
+    n_block = max(_BLOCK_ROWS // reference.n_atoms, 1)
+    options: dict[str, Any] = (
+        {} if file.suffix.lower() in {".h5", ".lh5", ".pdb"} else {"top": reference}
+    )
+    try:
+        for block in mdtraj.iterload(str(file), chunk=n_block, **options):
+            yield Frames(positions=block.xyz, times_ps=block.time if is_timed else None)
+    except (OSError, RuntimeError, ValueError, TypeError, EOFError) as error:
+        raise ValueError(
+            f"trajectory: expected frames of {reference.n_atoms} atoms in {file}, got: {error}"
+        ) from error
+
+
+def read_topology(path: Path) -> Any:  # noqa: ANN401  mdtraj has no types
+    """Return the structure of a topology file as an mdtraj trajectory.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or unreadable.
+    """
+    import mdtraj  # noqa: PLC0415  slow to import
+
+    if not path.is_file():
+        raise ValueError(f"topology: expected a file, got {str(path)!r}")
+    try:
+        return mdtraj.load(str(path))
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"topology: expected a structure in {path}, got: {error}") from error
+
+
+def read_molecule(topology: Path, *, sdf: Path | None, name: str) -> Molecule:
+    """Return the molecule of a topology file, with the bonds of ``sdf`` where there is one.
+
+    Without it bonds come from the PDB: :func:`tito_fast.data.readers.from_pdb` perceives them.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or unreadable, or SDF and topology disagree on the atoms.
+    """
+    if sdf is not None:
+        return with_pdb_labels(read_sdf_entry(sdf, name=name), read_topology(topology))
+    from tito_fast.data.readers import from_pdb  # noqa: PLC0415  imports RDKit
+
+    return replace(from_pdb(topology), name=name)
+
+
+def _find_runs(source: Path, *, splits: Sequence[str] | None) -> list[_Run]:
+    if not source.is_dir():
+        raise ValueError(f"source: expected a directory, got {str(source)!r}")
+    wanted = (
+        list(splits)
+        if splits is not None
+        else sorted(p.name for p in source.iterdir() if p.is_dir())
+    )
+    runs = []
+    for split in wanted:
+        if not (source / split).is_dir():
+            raise ValueError(f"splits: expected a folder {split!r} in {source}, got none")
+        for folder in sorted((source / split).iterdir()):
+            if not (folder / TOPOLOGY_FILE).is_file():
+                continue
+            files = tuple(
+                file
+                for file in sorted(folder.glob("trajectory*"))
+                if file.suffix.lower() in TRAJECTORY_SUFFIXES
+            )
+            if not files:
+                raise ValueError(f"source: expected a trajectory file in {folder}, got none")
+            runs.append(_Run(folder=folder, split=split, files=files, system=_read_system(folder)))
+    if not runs:
+        raise ValueError(
+            f"source: expected folders <split>/<name>/{TOPOLOGY_FILE} in {str(source)!r}, got none"
+        )
+    return runs
+
+
+def _read_system(folder: Path) -> dict[str, Any]:
+    path = folder / SYSTEM_FILE
+    if not path.is_file():
+        return {}
+    try:
+        system = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"system: expected JSON in {path}, got {error}") from error
+    if not isinstance(system, dict):
+        raise ValueError(f"system: expected a JSON object in {path}, got {type(system).__name__}")  # noqa: TRY004  the value of a file
+    return system
+
+
+def _run_molecule(run: _Run) -> Molecule:
+    sdf = run.folder / SDF_FILE
+    # Runs of one molecule share its name, so a name that belongs to the run is the second choice.
+    name = run.system.get("sequence") or run.folder.name
+    molecule = read_molecule(
+        run.folder / TOPOLOGY_FILE, sdf=sdf if sdf.is_file() else None, name=str(name)
+    )
+    return replace(molecule, smiles=run.system.get("smiles") or molecule.smiles)
+
+
+def _identity(molecule: Molecule) -> tuple[Any, ...]:
+    return (
+        molecule.atomic_numbers.tobytes(),
+        molecule.bond_index.tobytes(),
+        molecule.bond_type.tobytes(),
+        molecule.atom_names,
+        molecule.residue_names,
+        molecule.smiles,
+    )
