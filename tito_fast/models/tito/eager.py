@@ -23,7 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tito_fast.data.batch import MoleculeBatch
-from tito_fast.models.tito.eager_tiles import Geometry, Kinds, Tile, make_tiles, tile_geometry
+from tito_fast.models.tito.eager_tiles import (
+    Geometry,
+    Kinds,
+    Tile,
+    make_tiles,
+    tile_geometry,
+    vector_length,
+)
 from tito_fast.models.tito.layers import Message, Readout, Update
 from tito_fast.models.tito.network import VELOCITY_DISTANCE_LENGTH, ConditionNetwork, TitoNetwork
 from tito_fast.ops import center
@@ -339,7 +346,7 @@ def _update(
 ) -> tuple[Tensor, Tensor]:
     """Return the atoms' features after the update; the vectors as they are where nobody reads them."""
     n_features = scalars.shape[1]
-    norm = torch.linalg.vector_norm(_linear_vectors(vectors, update.v.weight), dim=1)
+    norm = vector_length(_linear_vectors(vectors, update.v.weight), dim=1)
     inputs = torch.cat([norm, scalars], dim=-1)
     if not wants_vectors:
         scale, add = _run_mlp(update.mlp, inputs, rows=slice(n_features, None)).chunk(2, dim=-1)
