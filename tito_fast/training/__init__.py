@@ -1,1 +1,1 @@
-"""tito_fast.training."""
+"""Training: a config in, a model and its log out."""

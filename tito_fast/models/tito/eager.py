@@ -139,7 +139,8 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """Return ``inputs @ weight.T + bias`` for inputs (n, ·), computed on a multiple of 16 rows."""
     n_rows = inputs.shape[0]
     n_missing = -n_rows % ROW_MULTIPLE
-    if n_missing == 0:
+    if n_missing == 0 or torch.is_grad_enabled():
+        # Training promises no bytes beyond its own repetition, and has the same rows then.
         return functional.linear(inputs, weight, bias)
     padded = functional.pad(inputs, (0, 0, 0, n_missing))
     return functional.linear(padded, weight, bias)[:n_rows]
@@ -240,8 +241,8 @@ def _sums(
         vectors = _linear_vectors(vectors, message.reduce_vectors.weight)
     width = message.width
     source_share = linear(scalars, message.phi[0].weight[:, :width], message.phi[0].bias)
-    # Blocks of the last linears: gate, direction, scalars, (edges,) cross.
-    blocks = [0, 1, 2, 3, 4] if wants_edges else [0, 1, 2, 4]
+    # Blocks of the last linears: gate, direction, scalars, cross, and edges where they are wanted.
+    blocks = [0, 1, 2, 4, 3] if wants_edges else [0, 1, 2, 4]
     phi, weights = (_blocks(block[6], blocks, width) for block in (message.phi, message.filter))
     sums = []
     for (tile, geometry, encoding), edge_share in zip(work, edge_shares, strict=True):
@@ -250,16 +251,17 @@ def _sums(
         product = _times_filter(
             message, _mlp_tail(message.phi, hidden.view(-1, width), *phi), encoding, geometry, weights
         )
-        per_receiver = product.view(b * n, n, -1)
+        gate, to_sum, *de = product.split([width, 3 * width, width][: len(blocks) - 2], dim=1)
         v = vectors[tile.atoms]
-        summed = torch.bmm(geometry.vec_and_one, per_receiver[..., width:])
-        crossed = torch.linalg.cross(summed[:, :3, -width:], v, dim=1)
-        gated = _gated_sum(per_receiver[..., :width].view(b, n, n, width), v.view(b, 1, n, 3, width))
+        summed = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 3 * width))
+        direction, ds, cross = summed.split(width, dim=2)
+        gated = _gated_sum(gate.view(b, n, n, width), v.view(b, 1, n, 3, width))
+        crossed = torch.linalg.cross(cross[:, :3], v, dim=1)
         sums.append(
             _Sums(
-                scalars=summed[:, 3, width : 2 * width],
-                vectors=gated.view(b * n, 3, width) + summed[:, :3, :width] + crossed,
-                edges=product[:, 3 * width : 4 * width] if wants_edges else None,
+                scalars=ds[:, 3],
+                vectors=gated.view(b * n, 3, width) + direction[:, :3] + crossed,
+                edges=de[0] if de else None,
             )
         )
     return sums
@@ -279,15 +281,10 @@ def _first_sums(net: ConditionNetwork, kinds: Kinds, work: list[_Work]) -> list[
     sums = []
     for tile, geometry, encoding in work:
         product = _times_filter(message, table[tile.kind_idx], encoding, geometry, weights)
-        per_receiver = product.view(tile.n_molecules * tile.n_atoms, tile.n_atoms, -1)
-        summed = torch.bmm(geometry.vec_and_one, per_receiver[..., : 2 * width])
-        sums.append(
-            _Sums(
-                scalars=summed[:, 3, width:],
-                vectors=summed[:, :3, :width],
-                edges=product[:, 2 * width :],
-            )
-        )
+        to_sum, de = product.split([2 * width, width], dim=1)
+        b, n = tile.n_molecules, tile.n_atoms
+        direction, ds = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 2 * width)).split(width, dim=2)
+        sums.append(_Sums(scalars=ds[:, 3], vectors=direction[:, :3], edges=de))
     return sums
 
 
@@ -382,8 +379,6 @@ def _norm_silu(norm: nn.Module, hidden: Tensor) -> Tensor:
 
 def _blocks(last: nn.Module, blocks: list[int], width: int) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a message's last linear, restricted to ``blocks`` of its five."""
-    if len(blocks) == 5:
-        return last.weight, last.bias
     weight, bias = last.weight.view(5, width, -1), last.bias.view(5, width)
     return (
         torch.cat([weight[block] for block in blocks]),

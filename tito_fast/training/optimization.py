@@ -1,0 +1,69 @@
+"""The optimizer, its learning rate over time, and the moving average of the weights."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from tito_fast.training.config import OptimizerConfig
+
+
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return Adam, or AdamW where there is weight decay."""
+    if config.weight_decay > 0:
+        return torch.optim.AdamW(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+    return torch.optim.Adam(parameters, lr=config.learning_rate)
+
+
+def learning_rate(config: OptimizerConfig, step: int, *, n_steps: int) -> float:
+    """Return the learning rate of a step, counted from 0: linear warm-up, then constant or cosine."""
+    if step < config.n_warmup_steps:
+        return config.learning_rate * (step + 1) / config.n_warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    share = (step - config.n_warmup_steps) / max(n_steps - config.n_warmup_steps, 1)
+    floor = config.final_learning_rate_share
+    cosine = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    return config.learning_rate * (floor + (1 - floor) * cosine)
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights, warmed up: decay is at most (1 + n) / (10 + n).
+
+    Parameters
+    ----------
+    network : nn.Module
+    decay : float
+        Zero: the average is the network itself.
+    """
+
+    def __init__(self, network: nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.n_updates = 0
+        self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take the weights of ``network`` in."""
+        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates)) if self.decay else 0.0
+        self.n_updates += 1
+        new = network.state_dict()
+        ours = [self.weights[name] for name in self.weights]
+        theirs = [new[name] for name in self.weights]
+        torch._foreach_lerp_(ours, theirs, 1 - decay)  # noqa: SLF001  the optimizers of torch use it too
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """Return everything that is needed to go on."""
+        return {"n_updates": self.n_updates, **{f"weights.{k}": v for k, v in self.weights.items()}}
+
+    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        """Go on from ``state_dict``."""
+        self.n_updates = int(state["n_updates"])
+        for name, weight in self.weights.items():
+            saved = state[f"weights.{name}"]
+            if not isinstance(saved, Tensor):
+                raise TypeError(f"weights.{name}: expected a tensor, got {type(saved).__name__}")
+            weight.copy_(saved)
