@@ -111,7 +111,10 @@ def transition(
 
     def field(x_t: Tensor, flow_time: float, evaluation: int) -> Tensor:
         times = torch.full(
-            (batch.n_molecules,), flow_time, dtype=scaled_positions.dtype, device=scaled_positions.device
+            (batch.n_molecules,),
+            flow_time,
+            dtype=scaled_positions.dtype,
+            device=scaled_positions.device,
         )
         return model.velocity(
             prepared,

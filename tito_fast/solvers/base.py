@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import torch
@@ -44,7 +45,12 @@ class Advance:
     center: bool
 
     def __call__(
-        self, x_t: Tensor, velocities: Sequence[Tensor], *, weights: Sequence[float], step_size: float
+        self,
+        x_t: Tensor,
+        velocities: Sequence[Tensor],
+        *,
+        weights: Sequence[float],
+        step_size: float,
     ) -> Tensor:
         """Return the new state, (n_atoms, 3)."""
         return ode_step(
@@ -127,7 +133,7 @@ def integrate(
     check_time_grid(time_grid)
     advance = Advance(batch_ptr, center)
     x_t, previous, previous_size, evaluation = x_0, None, 0.0, 0
-    for start, end in zip(time_grid, time_grid[1:], strict=False):
+    for start, end in pairwise(time_grid):
         stage = Stage(start, end - start, evaluation, previous, previous_size)
         x_t, previous = solver.step(field, x_t, stage, advance)
         previous_size = end - start
@@ -137,5 +143,5 @@ def integrate(
 
 def check_time_grid(time_grid: Sequence[float]) -> None:
     """Raise ``ValueError`` unless there are two times or more and they increase."""
-    if len(time_grid) < 2 or any(end <= start for start, end in zip(time_grid, time_grid[1:], strict=False)):
+    if len(time_grid) < 2 or any(end <= start for start, end in pairwise(time_grid)):
         raise ValueError(f"time_grid: expected two or more increasing times, got {list(time_grid)}")

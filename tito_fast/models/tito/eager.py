@@ -32,7 +32,7 @@ from tito_fast.models.tito.eager_tiles import (
     vector_length,
 )
 from tito_fast.models.tito.layers import Message, Readout, Update
-from tito_fast.models.tito.network import VELOCITY_DISTANCE_LENGTH, ConditionNetwork, TitoNetwork
+from tito_fast.models.tito.network import ConditionNetwork, TitoNetwork
 from tito_fast.ops import center
 
 # BLAS takes other kernels for the rows that do not fill its register tile, so a row's bytes would depend on how
@@ -49,7 +49,9 @@ class EagerTables:
     kinds: Kinds
     atomic_numbers: Tensor  # (n_atoms,) in tile order
     batch_idx: Tensor  # (n_atoms,) in tile order
-    atom_order: Tensor | None  # (n_atoms,): atoms sorted by the size of their molecule; None if they are
+    atom_order: (
+        Tensor | None
+    )  # (n_atoms,): atoms sorted by the size of their molecule; None if they are
     atom_place: Tensor | None  # inverse of atom_order
 
 
@@ -58,7 +60,9 @@ class EagerConditioning:
     """What the velocity needs to know of the current state; constant over the solver's evaluations."""
 
     scaled_positions: Tensor  # (n_atoms, 3) in tile order
-    projection: Tensor | None  # (n_atoms, F): the condition's share of the first linear; None with a cutoff
+    projection: (
+        Tensor | None
+    )  # (n_atoms, F): the condition's share of the first linear; None with a cutoff
     edges: tuple[Tensor, ...]  # per tile (n_edges, F)
     edge_shares: tuple[Tensor, ...]  # per tile (n_edges, width): W_e e of the first velocity layer
 
@@ -93,7 +97,9 @@ def prepare(network: TitoNetwork, batch: MoleculeBatch) -> EagerTables:
     )
 
 
-def condition(network: TitoNetwork, tables: EagerTables, scaled_positions: Tensor) -> EagerConditioning:
+def condition(
+    network: TitoNetwork, tables: EagerTables, scaled_positions: Tensor
+) -> EagerConditioning:
     """Run the conditioning network over the state at t."""
     positions = _take(scaled_positions, tables.atom_order)
     if network.config.scaled_cutoff is not None:
@@ -116,7 +122,9 @@ def velocity(
     graph_of: tuple[Tensor, ...] = ()
     if network.config.scaled_cutoff is not None:
         graph_of = (conditioning.scaled_positions, x)
-        conditioning = _run_condition(network, tables, conditioning.scaled_positions, graph_of=graph_of)
+        conditioning = _run_condition(
+            network, tables, conditioning.scaled_positions, graph_of=graph_of
+        )
     net = network.velocity
     work = _work(network, tables, x, net.layers[0].message, graph_of=graph_of)
     scalars = _combine(net.combine, conditioning, encodings, tables.batch_idx)
@@ -188,23 +196,35 @@ def _run_condition(
         scaled_positions=positions,
         projection=linear(scalars, network.velocity.combine[0].weight[:, :n_features]),
         edges=edges,
-        edge_shares=tuple(_edge_share(network.velocity.layers[0].message, tile_edges) for tile_edges in edges),
+        edge_shares=tuple(
+            _edge_share(network.velocity.layers[0].message, tile_edges) for tile_edges in edges
+        ),
     )
 
 
 def _combine(
-    block: nn.Sequential, conditioning: EagerConditioning, encodings: list[Tensor], batch_idx: Tensor
+    block: nn.Sequential,
+    conditioning: EagerConditioning,
+    encodings: list[Tensor],
+    batch_idx: Tensor,
 ) -> Tensor:
     """Return the first scalars of the velocity network, (n_atoms, F)."""
     projection = conditioning.projection
     if projection is None:
         raise RuntimeError("conditioning: expected features, got positions alone")
-    times = linear(torch.cat(encodings, dim=-1), block[0].weight[:, projection.shape[1] :], block[0].bias)
+    times = linear(
+        torch.cat(encodings, dim=-1), block[0].weight[:, projection.shape[1] :], block[0].bias
+    )
     return _mlp_tail(block, projection + times[batch_idx], block[6].weight, block[6].bias)
 
 
 def _work(
-    network: TitoNetwork, tables: EagerTables, positions: Tensor, message: Message, *, graph_of: tuple[Tensor, ...]
+    network: TitoNetwork,
+    tables: EagerTables,
+    positions: Tensor,
+    message: Message,
+    *,
+    graph_of: tuple[Tensor, ...],
 ) -> list[_Work]:
     """Return the tiles at ``positions``; all messages of one network share the encoding of ``message``."""
     work = []
@@ -249,7 +269,11 @@ def _sums(
         b, n = tile.n_molecules, tile.n_atoms
         hidden = edge_share.view(b, n, n, width) + source_share[tile.atoms].view(b, 1, n, width)
         product = _times_filter(
-            message, _mlp_tail(message.phi, hidden.view(-1, width), *phi), encoding, geometry, weights
+            message,
+            _mlp_tail(message.phi, hidden.view(-1, width), *phi),
+            encoding,
+            geometry,
+            weights,
         )
         gate, to_sum, *de = product.split([width, 3 * width, width][: len(blocks) - 2], dim=1)
         v = vectors[tile.atoms]
@@ -274,7 +298,9 @@ def _first_sums(net: ConditionNetwork, kinds: Kinds, work: list[_Work]) -> list[
     atoms, bonds = net.atom_embedding(kinds.atomic_numbers), net.bond_embedding(kinds.bond_types)
     if message.is_reduced:
         atoms = linear(atoms, message.reduce_scalars.weight, message.reduce_scalars.bias)
-    hidden = linear(atoms, message.phi[0].weight[:, :width], message.phi[0].bias) + _edge_share(message, bonds)
+    hidden = linear(atoms, message.phi[0].weight[:, :width], message.phi[0].bias) + _edge_share(
+        message, bonds
+    )
     blocks = [1, 2, 3]  # direction, scalars, edges
     table = _mlp_tail(message.phi, hidden, *_blocks(message.phi[6], blocks, width))
     weights = _blocks(message.filter[6], blocks, width)
@@ -283,7 +309,9 @@ def _first_sums(net: ConditionNetwork, kinds: Kinds, work: list[_Work]) -> list[
         product = _times_filter(message, table[tile.kind_idx], encoding, geometry, weights)
         to_sum, de = product.split([2 * width, width], dim=1)
         b, n = tile.n_molecules, tile.n_atoms
-        direction, ds = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 2 * width)).split(width, dim=2)
+        direction, ds = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 2 * width)).split(
+            width, dim=2
+        )
         sums.append(_Sums(scalars=ds[:, 3], vectors=direction[:, :3], edges=de))
     return sums
 
@@ -297,7 +325,9 @@ def _times_filter(
 ) -> Tensor:
     """Return φ ⊙ w of every edge; w is computed once per pair and is zero where there is no edge."""
     filters = _mlp_tail(
-        message.filter, linear(encoding, message.filter[0].weight, message.filter[0].bias), *last_linear
+        message.filter,
+        linear(encoding, message.filter[0].weight, message.filter[0].bias),
+        *last_linear,
     )
     filters[geometry.n_pairs :] = 0
     per_edge = filters.index_select(0, geometry.pair_slot)

@@ -21,7 +21,9 @@ class Tile:
     atoms: slice  # in tile order
     edge_type: Tensor  # (n_edges,) int64
     kind_idx: Tensor  # (n_edges,) int64: row of (element of the source, bond type) in Kinds
-    pair_slot: Tensor  # (n_edges,) int64: the edge's pair, or n_pairs (a row of zeros) on the diagonal
+    pair_slot: (
+        Tensor  # (n_edges,) int64: the edge's pair, or n_pairs (a row of zeros) on the diagonal
+    )
     pair_receiver: Tensor  # (n_atoms (n_atoms - 1) / 2,) int64, within a molecule
     pair_source: Tensor
 
@@ -49,7 +51,9 @@ class Geometry:
     vec_and_one: Tensor  # (receivers, 4, sources): saturated vector of each edge, then 1
 
 
-def make_tiles(batch: MoleculeBatch, *, n_features: int) -> tuple[tuple[Tile, ...], Kinds, Tensor | None]:
+def make_tiles(
+    batch: MoleculeBatch, *, n_features: int
+) -> tuple[tuple[Tile, ...], Kinds, Tensor | None]:
     """Return the tiles, the kinds of edges and the order of atoms (None where atoms are in order).
 
     Molecules are sorted by size, stably; those of one size fill tiles up to a size that stays in cache.
@@ -110,7 +114,9 @@ def tile_geometry(
         for frame in graph_of:
             keep = keep | (_differences(tile, frame)[1].flatten() < scaled_cutoff)
         slot = torch.where(keep, slot, tile.n_pairs)
-    return Geometry(tile.n_pairs, pair_dist, slot, vec_and_one.view(b * n, n, 4).transpose(1, 2).contiguous())
+    return Geometry(
+        tile.n_pairs, pair_dist, slot, vec_and_one.view(b * n, n, 4).transpose(1, 2).contiguous()
+    )
 
 
 def vector_length(vectors: Tensor, *, dim: int) -> Tensor:

@@ -24,7 +24,9 @@ def complete_edges(batch: MoleculeBatch) -> EdgeList:
     start = 0
     for size in batch.sizes:
         receiver, slot = torch.meshgrid(
-            torch.arange(size, device=device), torch.arange(max(size - 1, 0), device=device), indexing="ij"
+            torch.arange(size, device=device),
+            torch.arange(max(size - 1, 0), device=device),
+            indexing="ij",
         )
         # Slot k of receiver i is source k below the diagonal and k + 1 from it on.
         sources.append((slot + (slot >= receiver)).flatten() + start)
@@ -35,9 +37,7 @@ def complete_edges(batch: MoleculeBatch) -> EdgeList:
     return EdgeList(source, receiver, _edge_types(batch, source, receiver))
 
 
-def cutoff_edges(
-    batch: MoleculeBatch, edges: EdgeList, *positions: Tensor, scaled_cutoff: float
-) -> EdgeList:
+def cutoff_edges(edges: EdgeList, *positions: Tensor, scaled_cutoff: float) -> EdgeList:
     """Return those of the complete ``edges`` that are bonds or shorter than the cutoff in any ``positions``.
 
     The released model unites the graphs of the current state and of the interpolant with the bonds; the

@@ -107,19 +107,26 @@ class Message(nn.Module):
         s, v, e = scalars, vectors, edge_features
         if self.is_reduced:
             s, v, e = self.reduce_scalars(s), self.reduce_vectors(v), self.reduce_edges(e)
-        encoding = positional_encoding(edges.dist, n_features=self.width, length=self.distance_length)
+        encoding = positional_encoding(
+            edges.dist, n_features=self.width, length=self.distance_length
+        )
         inputs = torch.cat([s[edges.source], e], dim=-1)
         gate, direction, ds, de, cross = (self.phi(inputs) * self.filter(encoding)).chunk(5, dim=-1)
         u = edges.vec_saturated.unsqueeze(-1)  # (n_edges, 3, 1)
         dv = (
             gate.unsqueeze(1) * v[edges.source]
             + direction.unsqueeze(1) * u
-            + cross.unsqueeze(1) * torch.linalg.cross(u.expand_as(v[edges.receiver]), v[edges.receiver], dim=1)
+            + cross.unsqueeze(1)
+            * torch.linalg.cross(u.expand_as(v[edges.receiver]), v[edges.receiver], dim=1)
         )
         sum_dv = torch.zeros_like(v).index_add(0, edges.receiver, dv)
         sum_ds = torch.zeros_like(s).index_add(0, edges.receiver, ds)
         if self.is_reduced:
-            sum_dv, sum_ds, de = self.expand_vectors(sum_dv), self.expand_scalars(sum_ds), self.expand_edges(de)
+            sum_dv, sum_ds, de = (
+                self.expand_vectors(sum_dv),
+                self.expand_scalars(sum_ds),
+                self.expand_edges(de),
+            )
         return scalars + sum_ds, vectors + sum_dv, edge_features + de
 
 

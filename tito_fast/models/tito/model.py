@@ -20,6 +20,9 @@ from tito_fast.validation import check_choice, check_shape
 
 _BACKEND_MODULES: dict[str, ModuleType] = {"reference": reference, "eager": eager}
 
+MODEL_BACKENDS = tuple(_BACKEND_MODULES)
+"""Backends that run the network in this version."""
+
 
 def resolve_model_backend(backend: Backend) -> str:
     """Return the backend that runs the network: ``auto`` is ``eager``; a named one runs or raises.
@@ -47,6 +50,13 @@ class Prepared:
     backend: str
     batch: MoleculeBatch
     tables: Any
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the velocity needs to know of the current state, as one backend wants it."""
+
+    features: Any
 
 
 class TitoModel:
@@ -85,7 +95,9 @@ class TitoModel:
         """Floating type of the weights."""
         return next(self.network.parameters()).dtype
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
         """Move the weights, in place; return the model."""
         self.network.to(device=device, dtype=dtype)
         return self
@@ -101,16 +113,16 @@ class TitoModel:
         name = resolve_model_backend(backend)
         return Prepared(name, batch, _BACKEND_MODULES[name].prepare(self.network, batch))
 
-    def condition(self, prepared: Prepared, scaled_positions: Tensor) -> Any:
+    def condition(self, prepared: Prepared, scaled_positions: Tensor) -> Conditioning:
         """Return what the velocity needs to know of the current state, (n_atoms, 3): once per rollout step."""
         check_shape("scaled_positions", scaled_positions, (prepared.batch.n_atoms, 3))
         module = _BACKEND_MODULES[prepared.backend]
-        return module.condition(self.network, prepared.tables, scaled_positions)
+        return Conditioning(module.condition(self.network, prepared.tables, scaled_positions))
 
     def velocity(
         self,
         prepared: Prepared,
-        conditioning: Any,
+        conditioning: Conditioning,
         x_t: Tensor,
         flow_time: Tensor,
         lag_time_ps: Tensor,
@@ -148,18 +160,30 @@ class TitoModel:
         encodings = self.network.encode(flow_time, lag_time_ps, temperature_k)
         module = _BACKEND_MODULES[prepared.backend]
         velocity: Tensor = module.velocity(
-            self.network, prepared.tables, conditioning, x_t, encodings=encodings, vectors=vectors
+            self.network,
+            prepared.tables,
+            conditioning.features,
+            x_t,
+            encodings=encodings,
+            vectors=vectors,
         )
         return velocity
 
     def check_molecules(self, molecules: Iterable[Molecule]) -> None:
         """Raise ``ValueError`` if a molecule holds an element, bond or charge the model never saw."""
         for molecule in molecules:
-            _check_known(molecule.name, "element", molecule.atomic_numbers.tolist(), self.info.elements)
-            _check_known(molecule.name, "bond type", molecule.bond_type.tolist(), self.info.bond_types)
+            _check_known(
+                molecule.name, "element", molecule.atomic_numbers.tolist(), self.info.elements
+            )
+            _check_known(
+                molecule.name, "bond type", molecule.bond_type.tolist(), self.info.bond_types
+            )
             if self.info.elements is not None:
                 _check_known(
-                    molecule.name, "formal charge", molecule.formal_charges, self.info.formal_charges
+                    molecule.name,
+                    "formal charge",
+                    molecule.formal_charges,
+                    self.info.formal_charges,
                 )
 
     def check_lag(self, lag_time_ps: float) -> None:
@@ -173,9 +197,7 @@ class TitoModel:
             )
 
 
-def _check_known(
-    name: str, what: str, values: Sequence[int], known: Sequence[int] | None
-) -> None:
+def _check_known(name: str, what: str, values: Sequence[int], known: Sequence[int] | None) -> None:
     if known is None:
         return
     unknown = sorted(set(values) - set(known))

@@ -104,11 +104,15 @@ class TitoNetwork(nn.Module):
         encodings = [positional_encoding(flow_time, n_features=config.n_features, length=1.0)]
         if config.has_temperature:
             if temperature_k is None:
-                raise ValueError("temperature_k: expected a temperature for this model, got None; give one in K")
+                raise ValueError(
+                    "temperature_k: expected a temperature for this model, got None; give one in K"
+                )
             scaled = temperature_k / config.temperature_scale_k
             encodings.append(positional_encoding(scaled, n_features=config.n_features, length=1.0))
         elif temperature_k is not None:
-            raise ValueError("temperature_k: expected None, for this model has no temperature, got a value")
+            raise ValueError(
+                "temperature_k: expected None, for this model has no temperature, got a value"
+            )
         encodings.append(
             positional_encoding(lag_time_ps, n_features=config.n_features, length=config.max_lag_ps)
         )

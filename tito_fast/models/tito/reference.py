@@ -56,16 +56,19 @@ def velocity(
     edges = tables.edges
     if network.config.scaled_cutoff is not None:
         edges = cutoff_edges(
-            tables.batch,
             edges,
             conditioning.scaled_positions,
             x_t,
             scaled_cutoff=network.config.scaled_cutoff,
         )
     features = network.condition(
-        tables.batch.atomic_numbers, edges.edge_type, edge_geometry(conditioning.scaled_positions, edges)
+        tables.batch.atomic_numbers,
+        edges.edge_type,
+        edge_geometry(conditioning.scaled_positions, edges),
     )
     batch_idx = tables.batch.batch_idx
     inputs = torch.cat([features.scalars, *(encoding[batch_idx] for encoding in encodings)], dim=-1)
-    _, equivariant = network.velocity(inputs, vectors, features.edge_features, edge_geometry(x_t, edges))
+    _, equivariant = network.velocity(
+        inputs, vectors, features.edge_features, edge_geometry(x_t, edges)
+    )
     return center(x_t + equivariant.squeeze(-1), batch_ptr=tables.batch.batch_ptr)

@@ -1,0 +1,96 @@
+"""The command ``tito-fast``: registers the commands, and turns errors into one sentence and an exit status."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from tito_fast import __version__
+from tito_fast.cli.convert import convert
+from tito_fast.cli.data import app as data_app
+from tito_fast.cli.info import info
+from tito_fast.cli.sample import sample
+from tito_fast.cli.train import train
+
+app = typer.Typer(
+    name="tito-fast",
+    help="Train and sample generative surrogates of molecular dynamics.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(sample)
+app.command()(train)
+app.command()(convert)
+app.add_typer(data_app, name="data")
+app.command()(info)
+
+INTERRUPTED = 130
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Print the version and exit.",
+    ),
+) -> None:
+    """Train and sample generative surrogates of molecular dynamics."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line ``arguments`` and return the exit status.
+
+    Every error that input can cause ends in one sentence on standard error. ``TITO_FAST_TRACEBACK=1`` shows the
+    traceback as well.
+    """
+    try:
+        result = app(args=_with_hyphens(arguments), standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        typer.echo(f"interrupted{_detail(error)}", err=True)
+        return INTERRUPTED
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError) as error:
+        if os.environ.get("TITO_FAST_TRACEBACK"):
+            raise
+        typer.echo(f"error: {_sentence(error)}", err=True)
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _with_hyphens(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with underscores in option names as hyphens: both spellings are accepted."""
+    changed = []
+    for argument in arguments:
+        name, separator, value = argument.partition("=")
+        is_option = name.startswith("--") and len(name) > 2
+        changed.append((name.replace("_", "-") if is_option else name) + separator + value)
+    return changed
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _detail(error: BaseException) -> str:
+    return f": {error}" if str(error) else ""
