@@ -182,7 +182,7 @@ def draw_lag_steps(
     if law == "log_uniform":
         lags = np.exp(rng.uniform(0.0, 1.0, limit.shape) * np.log(limit + 1.0)).astype(np.int64)
         # exp(ln(K + 1)) may round up to K + 1 itself.
-        return np.minimum(lags, limit)
+        return np.asarray(np.minimum(lags, limit), dtype=np.int64)
     if isinstance(rng, np.random.RandomState):
         return np.asarray(rng.randint(1, limit + 1, size=limit.shape), dtype=np.int64)
     return np.asarray(rng.integers(1, limit, endpoint=True), dtype=np.int64)

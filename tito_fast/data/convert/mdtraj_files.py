@@ -1,14 +1,20 @@
 """Convert trajectories that mdtraj reads: one molecule's files, or a tree of molecules."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tito_fast.data.convert.topology import read_sdf_entry, with_pdb_labels
+from tito_fast.data.convert.topology import (
+    check_same_elements,
+    elements_of,
+    read_sdf_entry,
+    with_pdb_labels,
+)
 from tito_fast.data.convert.writer import Frames, StoreWriter
 from tito_fast.data.molecule import Molecule
+from tito_fast.data.store import Trajectory
 
 TOPOLOGY_FILE: Final = "topology.pdb"
 SDF_FILE: Final = "molecule.sdf"
@@ -34,6 +40,7 @@ def convert_mdtraj(
     splits: Sequence[str] | None = None,
     frame_interval_ps: float | None = None,
     overwrite: bool = False,
+    on_trajectory: Callable[[Trajectory], None] | None = None,
 ) -> Path:
     """Convert the tree ``source/<split>/<name>/`` and return ``destination``.
 
@@ -52,6 +59,8 @@ def convert_mdtraj(
         Time between frames, for files without time stamps and without ``system.json``.
     overwrite : bool
         Replace a store at ``destination``.
+    on_trajectory : callable, optional
+        Called with the row of every trajectory that has been written, to show progress.
 
     Raises
     ------
@@ -62,7 +71,11 @@ def convert_mdtraj(
     runs = _find_runs(source, splits=splits)
     molecules: dict[tuple[Any, ...], int] = {}
     with StoreWriter(
-        destination, converter="mdtraj", source_name=source.resolve().name, overwrite=overwrite
+        destination,
+        converter="mdtraj",
+        source_name=source.resolve().name,
+        overwrite=overwrite,
+        on_trajectory=on_trajectory,
     ) as writer:
         for run in runs:
             molecule = _run_molecule(run)
@@ -85,6 +98,63 @@ def convert_mdtraj(
                         f"trajectory: expected {declared} frames as {run.folder / SYSTEM_FILE} "
                         f"says, got {row.n_frames} in {file}; the file may be truncated"
                     )
+    return Path(destination)
+
+
+def convert_trajectories(
+    molecule: Molecule,
+    topology: Path | str,
+    trajectories: Sequence[Path | str],
+    destination: Path | str,
+    *,
+    split: str = "train",
+    frame_interval_ps: float | None = None,
+    temperature_k: float | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Convert trajectory files of one molecule and return ``destination``.
+
+    Every file becomes a trajectory of its own, so no pair crosses from one to the next.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        From :func:`read_molecule` or any reader; atoms in the order of the trajectories.
+    topology : Path or str
+        Structure file that mdtraj reads the trajectories with.
+    trajectories : sequence of Path or str
+    destination : Path or str
+        The store to make.
+    split : str
+        Split of all the trajectories.
+    frame_interval_ps : float, optional
+        Time between frames; needed where the files have no time stamps.
+    temperature_k : float, optional
+        Temperature to record, in K.
+    overwrite : bool
+        Replace a store at ``destination``.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or unreadable, or its atoms are not those of ``molecule``.
+    """
+    topology = Path(topology)
+    elements = elements_of(read_topology(topology))
+    check_same_elements(molecule, elements, other=str(topology))
+    with StoreWriter(
+        destination, converter="mdtraj", source_name=molecule.name, overwrite=overwrite
+    ) as writer:
+        molecule_idx = writer.add_molecule(molecule)
+        for file in map(Path, trajectories):
+            writer.add_trajectory(
+                molecule_idx,
+                read_frames(file, topology),
+                name=file.stem,
+                split=split,
+                frame_interval_ps=frame_interval_ps,
+                temperature_k=temperature_k,
+            )
     return Path(destination)
 
 
@@ -135,10 +205,13 @@ def read_topology(path: Path) -> Any:  # noqa: ANN401  mdtraj has no types
         raise ValueError(f"topology: expected a structure in {path}, got: {error}") from error
 
 
-def read_molecule(topology: Path, *, sdf: Path | None, name: str) -> Molecule:
+def read_molecule(
+    topology: Path, *, sdf: Path | None, name: str, smiles: str | None = None
+) -> Molecule:
     """Return the molecule of a topology file, with the bonds of ``sdf`` where there is one.
 
-    Without it bonds come from the PDB: :func:`tito_fast.data.readers.from_pdb` perceives them.
+    Without it :func:`tito_fast.data.readers.from_pdb` finds them, with ``smiles`` as a template
+    where it is given.
 
     Raises
     ------
@@ -147,9 +220,9 @@ def read_molecule(topology: Path, *, sdf: Path | None, name: str) -> Molecule:
     """
     if sdf is not None:
         return with_pdb_labels(read_sdf_entry(sdf, name=name), read_topology(topology))
-    from tito_fast.data.readers import from_pdb  # noqa: PLC0415  imports RDKit
+    from tito_fast.data.readers import ReadOptions, from_pdb  # noqa: PLC0415  imports RDKit
 
-    return replace(from_pdb(topology), name=name)
+    return from_pdb(topology, options=ReadOptions(name=name, smiles_template=smiles))
 
 
 def _find_runs(source: Path, *, splits: Sequence[str] | None) -> list[_Run]:
@@ -200,7 +273,10 @@ def _run_molecule(run: _Run) -> Molecule:
     # Runs of one molecule share its name, so a name that belongs to the run is the second choice.
     name = run.system.get("sequence") or run.folder.name
     molecule = read_molecule(
-        run.folder / TOPOLOGY_FILE, sdf=sdf if sdf.is_file() else None, name=str(name)
+        run.folder / TOPOLOGY_FILE,
+        sdf=sdf if sdf.is_file() else None,
+        name=str(name),
+        smiles=run.system.get("smiles"),
     )
     return replace(molecule, smiles=run.system.get("smiles") or molecule.smiles)
 

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +68,8 @@ class StoreWriter:
         What the data are called, for the manifest.
     overwrite : bool
         Replace a store that is already there. Anything else that is there is never replaced.
+    on_trajectory : callable, optional
+        Called with the row of every trajectory that has been written.
 
     Raises
     ------
@@ -76,12 +78,19 @@ class StoreWriter:
     """
 
     def __init__(
-        self, destination: Path | str, *, converter: str, source_name: str, overwrite: bool = False
+        self,
+        destination: Path | str,
+        *,
+        converter: str,
+        source_name: str,
+        overwrite: bool = False,
+        on_trajectory: Callable[[Trajectory], None] | None = None,
     ) -> None:
         self.destination = Path(destination)
         self._converter = converter
         self._source_name = source_name
         self._overwrite = overwrite
+        self._on_trajectory = on_trajectory
         self._molecules: list[Molecule] = []
         self._trajectories: list[Trajectory] = []
         self._n_rows = 0
@@ -174,6 +183,8 @@ class StoreWriter:
             temperature_k=temperature_k,
         )
         self._trajectories.append(row)
+        if self._on_trajectory is not None:
+            self._on_trajectory(row)
         return row
 
     def _write_positions(
