@@ -31,7 +31,7 @@ from tito_fast.models.tito.eager_tiles import (
     tile_geometry,
     vector_length,
 )
-from tito_fast.models.tito.layers import Message, Readout, Update
+from tito_fast.models.tito.layers import Message, Mlp, Readout, Update
 from tito_fast.models.tito.network import ConditionNetwork, TitoNetwork
 from tito_fast.ops import center
 
@@ -126,7 +126,7 @@ def velocity(
             network, tables, conditioning.scaled_positions, graph_of=graph_of
         )
     net = network.velocity
-    work = _work(network, tables, x, net.layers[0].message, graph_of=graph_of)
+    work = _work(network, tables, x, net.layers.first_message, graph_of=graph_of)
     scalars = _combine(net.combine, conditioning, encodings, tables.batch_idx)
     edges, edge_shares = conditioning.edges, conditioning.edge_shares
     for index, layer in enumerate(net.layers):
@@ -175,7 +175,7 @@ def _run_condition(
     network: TitoNetwork, tables: EagerTables, positions: Tensor, *, graph_of: tuple[Tensor, ...]
 ) -> EagerConditioning:
     net = network.condition
-    work = _work(network, tables, positions, net.layers[0].message, graph_of=graph_of)
+    work = _work(network, tables, positions, net.layers.first_message, graph_of=graph_of)
     scalars = net.atom_embedding(tables.atomic_numbers)
     vectors = scalars.new_zeros((scalars.shape[0], 3, scalars.shape[1]))
     edges = tuple(net.bond_embedding(tile.edge_type) for tile in tables.tiles)
@@ -194,16 +194,16 @@ def _run_condition(
     scalars = _run_mlp(net.readout.mlp, scalars, rows=slice(0, n_features))
     return EagerConditioning(
         scaled_positions=positions,
-        projection=linear(scalars, network.velocity.combine[0].weight[:, :n_features]),
+        projection=linear(scalars, network.velocity.combine.linears[0].weight[:, :n_features]),
         edges=edges,
         edge_shares=tuple(
-            _edge_share(network.velocity.layers[0].message, tile_edges) for tile_edges in edges
+            _edge_share(network.velocity.layers.first_message, tile_edges) for tile_edges in edges
         ),
     )
 
 
 def _combine(
-    block: nn.Sequential,
+    block: Mlp,
     conditioning: EagerConditioning,
     encodings: list[Tensor],
     batch_idx: Tensor,
@@ -213,9 +213,13 @@ def _combine(
     if projection is None:
         raise RuntimeError("conditioning: expected features, got positions alone")
     times = linear(
-        torch.cat(encodings, dim=-1), block[0].weight[:, projection.shape[1] :], block[0].bias
+        torch.cat(encodings, dim=-1),
+        block.linears[0].weight[:, projection.shape[1] :],
+        block.linears[0].bias,
     )
-    return _mlp_tail(block, projection + times[batch_idx], block[6].weight, block[6].bias)
+    return _mlp_tail(
+        block, projection + times[batch_idx], block.linears[2].weight, block.linears[2].bias
+    )
 
 
 def _work(
@@ -243,7 +247,7 @@ def _edge_share(message: Message, edges: Tensor) -> Tensor:
     """Return the edges' share of φ's first linear, (n_edges, width)."""
     if message.is_reduced:
         edges = linear(edges, message.reduce_edges.weight, message.reduce_edges.bias)
-    return linear(edges, message.phi[0].weight[:, message.width :])
+    return linear(edges, message.phi.linears[0].weight[:, message.width :])
 
 
 def _sums(
@@ -260,10 +264,14 @@ def _sums(
         scalars = linear(scalars, message.reduce_scalars.weight, message.reduce_scalars.bias)
         vectors = _linear_vectors(vectors, message.reduce_vectors.weight)
     width = message.width
-    source_share = linear(scalars, message.phi[0].weight[:, :width], message.phi[0].bias)
+    source_share = linear(
+        scalars, message.phi.linears[0].weight[:, :width], message.phi.linears[0].bias
+    )
     # Blocks of the last linears: gate, direction, scalars, cross, and edges where they are wanted.
     blocks = [0, 1, 2, 4, 3] if wants_edges else [0, 1, 2, 4]
-    phi, weights = (_blocks(block[6], blocks, width) for block in (message.phi, message.filter))
+    phi, weights = (
+        _blocks(block.linears[2], blocks, width) for block in (message.phi, message.filter)
+    )
     sums = []
     for (tile, geometry, encoding), edge_share in zip(work, edge_shares, strict=True):
         b, n = tile.n_molecules, tile.n_atoms
@@ -275,10 +283,10 @@ def _sums(
             geometry,
             weights,
         )
-        gate, to_sum, *de = product.split([width, 3 * width, width][: len(blocks) - 2], dim=1)
+        gate, to_sum, *de = torch.split(product, [width, 3 * width, width][: len(blocks) - 2], dim=1)
         v = vectors[tile.atoms]
         summed = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 3 * width))
-        direction, ds, cross = summed.split(width, dim=2)
+        direction, ds, cross = torch.split(summed, width, dim=2)
         gated = _gated_sum(gate.view(b, n, n, width), v.view(b, 1, n, 3, width))
         crossed = torch.linalg.cross(cross[:, :3], v, dim=1)
         sums.append(
@@ -293,25 +301,24 @@ def _sums(
 
 def _first_sums(net: ConditionNetwork, kinds: Kinds, work: list[_Work]) -> list[_Sums]:
     """Return what the first conditioning message adds: no vectors yet, and φ a table over kinds of edges."""
-    message = net.layers[0].message
+    message = net.layers.first_message
     width = message.width
     atoms, bonds = net.atom_embedding(kinds.atomic_numbers), net.bond_embedding(kinds.bond_types)
     if message.is_reduced:
         atoms = linear(atoms, message.reduce_scalars.weight, message.reduce_scalars.bias)
-    hidden = linear(atoms, message.phi[0].weight[:, :width], message.phi[0].bias) + _edge_share(
-        message, bonds
-    )
+    hidden = linear(
+        atoms, message.phi.linears[0].weight[:, :width], message.phi.linears[0].bias
+    ) + _edge_share(message, bonds)
     blocks = [1, 2, 3]  # direction, scalars, edges
-    table = _mlp_tail(message.phi, hidden, *_blocks(message.phi[6], blocks, width))
-    weights = _blocks(message.filter[6], blocks, width)
+    table = _mlp_tail(message.phi, hidden, *_blocks(message.phi.linears[2], blocks, width))
+    weights = _blocks(message.filter.linears[2], blocks, width)
     sums = []
     for tile, geometry, encoding in work:
         product = _times_filter(message, table[tile.kind_idx], encoding, geometry, weights)
-        to_sum, de = product.split([2 * width, width], dim=1)
+        to_sum, de = torch.split(product, [2 * width, width], dim=1)
         b, n = tile.n_molecules, tile.n_atoms
-        direction, ds = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 2 * width)).split(
-            width, dim=2
-        )
+        summed = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 2 * width))
+        direction, ds = torch.split(summed, width, dim=2)
         sums.append(_Sums(scalars=ds[:, 3], vectors=direction[:, :3], edges=de))
     return sums
 
@@ -326,7 +333,7 @@ def _times_filter(
     """Return φ ⊙ w of every edge; w is computed once per pair and is zero where there is no edge."""
     filters = _mlp_tail(
         message.filter,
-        linear(encoding, message.filter[0].weight, message.filter[0].bias),
+        linear(encoding, message.filter.linears[0].weight, message.filter.linears[0].bias),
         *last_linear,
     )
     filters[geometry.n_pairs :] = 0
@@ -389,25 +396,27 @@ def _readout_vector(readout: Readout, scalars: Tensor, vectors: Tensor) -> Tenso
     return gate * _linear_vectors(vectors, readout.v.weight).squeeze(-1)
 
 
-def _run_mlp(block: nn.Sequential, inputs: Tensor, *, rows: slice = slice(None)) -> Tensor:
+def _run_mlp(block: Mlp, inputs: Tensor, *, rows: slice = slice(None)) -> Tensor:
     """Return the MLP of inputs (n, ·); ``rows`` picks outputs of its last linear."""
-    hidden = linear(inputs, block[0].weight, block[0].bias)
-    return _mlp_tail(block, hidden, block[6].weight[rows], block[6].bias[rows])
+    hidden = linear(inputs, block.linears[0].weight, block.linears[0].bias)
+    return _mlp_tail(block, hidden, block.linears[2].weight[rows], block.linears[2].bias[rows])
 
 
-def _mlp_tail(block: nn.Sequential, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _mlp_tail(block: Mlp, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the MLP after its first linear, with ``weight`` and ``bias`` for its last."""
-    hidden = _norm_silu(block[1], hidden)
-    hidden = _norm_silu(block[4], linear(hidden, block[3].weight, block[3].bias))
+    hidden = _norm_silu(block.norms[0], hidden)
+    hidden = _norm_silu(
+        block.norms[1], linear(hidden, block.linears[1].weight, block.linears[1].bias)
+    )
     return linear(hidden, weight, bias)
 
 
-def _norm_silu(norm: nn.Module, hidden: Tensor) -> Tensor:
-    hidden = norm(hidden)
+def _norm_silu(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
+    hidden = functional.layer_norm(hidden, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
     return functional.silu(hidden, inplace=not hidden.requires_grad)
 
 
-def _blocks(last: nn.Module, blocks: list[int], width: int) -> tuple[Tensor, Tensor]:
+def _blocks(last: nn.Linear, blocks: list[int], width: int) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a message's last linear, restricted to ``blocks`` of its five."""
     weight, bias = last.weight.view(5, width, -1), last.bias.view(5, width)
     return (

@@ -10,7 +10,8 @@ References
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,17 +53,29 @@ def positional_encoding(values: Tensor, *, n_features: int, length: float) -> Te
     return torch.stack([torch.cos(phases), torch.sin(phases)], dim=-1).flatten(-2)
 
 
-def mlp(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
-    """Return the block that every learned function here is: three linears, LayerNorm and SiLU between."""
-    return nn.Sequential(
-        nn.Linear(n_in, n_hidden),
-        nn.LayerNorm(n_hidden),
-        nn.SiLU(),
-        nn.Linear(n_hidden, n_hidden),
-        nn.LayerNorm(n_hidden),
-        nn.SiLU(),
-        nn.Linear(n_hidden, n_out),
-    )
+class Mlp(nn.Sequential):
+    """The block that every learned function here is: three linears, LayerNorm and SiLU between them."""
+
+    def __init__(self, n_in: int, n_hidden: int, n_out: int) -> None:
+        super().__init__(
+            nn.Linear(n_in, n_hidden),
+            nn.LayerNorm(n_hidden),
+            nn.SiLU(),
+            nn.Linear(n_hidden, n_hidden),
+            nn.LayerNorm(n_hidden),
+            nn.SiLU(),
+            nn.Linear(n_hidden, n_out),
+        )
+
+    @property
+    def linears(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """The three linears, first to last."""
+        return cast("tuple[nn.Linear, nn.Linear, nn.Linear]", (self[0], self[3], self[6]))
+
+    @property
+    def norms(self) -> tuple[nn.LayerNorm, nn.LayerNorm]:
+        """The two norms, each after its linear."""
+        return cast("tuple[nn.LayerNorm, nn.LayerNorm]", (self[1], self[4]))
 
 
 class Message(nn.Module):
@@ -90,8 +103,8 @@ class Message(nn.Module):
         self.width = width
         self.is_reduced = n_reduced_features is not None
         self.distance_length = distance_length
-        self.phi = mlp(2 * width, width, 5 * width)
-        self.filter = mlp(width, width, 5 * width)
+        self.phi = Mlp(2 * width, width, 5 * width)
+        self.filter = Mlp(width, width, 5 * width)
         if self.is_reduced:
             self.reduce_scalars = nn.Linear(n_features, width)
             self.reduce_edges = nn.Linear(n_features, width)
@@ -133,14 +146,14 @@ class Message(nn.Module):
 class Update(nn.Module):
     """Mix the features of each atom.
 
-    ``[gates, scale, add] = mlp([|V v|, s])``; ``v += gates U v``; ``s += |V v|² scale + add``.
+    ``[gates, scale, add] = Mlp([|V v|, s])``; ``v += gates U v``; ``s += |V v|² scale + add``.
     """
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
         self.u = nn.Linear(n_features, n_features, bias=False)
         self.v = nn.Linear(n_features, n_features, bias=False)
-        self.mlp = mlp(2 * n_features, n_features, 3 * n_features)
+        self.mlp = Mlp(2 * n_features, n_features, 3 * n_features)
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return new scalars (n_atoms, F) and vectors (n_atoms, 3, F)."""
@@ -150,11 +163,11 @@ class Update(nn.Module):
 
 
 class Readout(nn.Module):
-    """Turn features into ``n_out`` scalars and ``n_out`` vectors: ``[s, gate] = mlp(s)``; ``gate V v``."""
+    """Turn features into ``n_out`` scalars and ``n_out`` vectors: ``[s, gate] = Mlp(s)``; ``gate V v``."""
 
     def __init__(self, n_features: int, n_out: int) -> None:
         super().__init__()
-        self.mlp = mlp(n_features, n_features, 2 * n_out)
+        self.mlp = Mlp(n_features, n_features, 2 * n_out)
         self.v = nn.Linear(n_features, n_out, bias=False)
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,3 +195,16 @@ class Layer(nn.Module):
         scalars, vectors, edge_features = self.message(scalars, vectors, edge_features, edges)
         scalars, vectors = self.update(scalars, vectors)
         return scalars, vectors, edge_features
+
+
+class LayerStack(nn.ModuleList):
+    """Layers one after the other."""
+
+    def __iter__(self) -> Iterator[Layer]:
+        """Iterate over the layers."""
+        return cast("Iterator[Layer]", super().__iter__())
+
+    @property
+    def first_message(self) -> Message:
+        """Message of the first layer."""
+        return next(iter(self)).message

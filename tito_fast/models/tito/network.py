@@ -11,8 +11,9 @@ from tito_fast.models.tito.layers import (
     N_BOND_TYPES,
     Edges,
     Layer,
+    LayerStack,
+    Mlp,
     Readout,
-    mlp,
     positional_encoding,
 )
 
@@ -35,7 +36,7 @@ class ConditionNetwork(nn.Module):
         super().__init__()
         self.atom_embedding = nn.Embedding(N_ATOM_TYPES, config.n_features)
         self.bond_embedding = nn.Embedding(N_BOND_TYPES, config.n_features)
-        self.layers = nn.ModuleList(
+        self.layers = LayerStack(
             Layer(
                 config.n_features,
                 n_reduced_features=config.n_reduced_features,
@@ -62,8 +63,8 @@ class VelocityNetwork(nn.Module):
     def __init__(self, config: TitoConfig) -> None:
         super().__init__()
         n_inputs = 4 if config.has_temperature else 3
-        self.combine = mlp(n_inputs * config.n_features, config.n_features, config.n_features)
-        self.layers = nn.ModuleList(
+        self.combine = Mlp(n_inputs * config.n_features, config.n_features, config.n_features)
+        self.layers = LayerStack(
             Layer(
                 config.n_features,
                 n_reduced_features=config.n_reduced_features,
