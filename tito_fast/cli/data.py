@@ -237,14 +237,10 @@ def _facts(store: "Store") -> dict[str, Any]:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
     def span(values: list[Any]) -> str:
         first, last = values
         return f"{first}" if first == last else f"{first} to {last}"
 
-    table = Table(show_header=False, box=None)
     splits = ", ".join(f"{name} {count}" for name, count in facts["trajectories_per_split"].items())
     temperatures = ", ".join(f"{value:g} K" for value in facts["temperatures_k"])
     for label, text in {
@@ -261,5 +257,4 @@ def _print_facts(facts: dict[str, Any]) -> None:
         "size": f"{facts['bytes'] / 1e6:.1f} MB",
         "content hash": facts["content_hash"],
     }.items():
-        table.add_row(label, text)
-    Console().print(table)
+        typer.echo(f"{label:<20}{text}")

@@ -28,7 +28,6 @@ POSITIONS_FILE: Final = "positions.f32"
 POSITIONS_DTYPE: Final = np.dtype("<f4")
 CENTERING: Final = "geometric center of the molecule removed from every frame"
 
-_DIGEST_BLOCK: Final = 1 << 22
 _CHECK_ROWS: Final = 1 << 20
 # Rounding to float32 moves a center by about 1e-7 nm; 1e-4 nm is a frame that was not centered.
 _CENTER_TOLERANCE_NM: Final = 1e-4
@@ -200,11 +199,8 @@ def content_hash(digests: dict[str, str]) -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_DIGEST_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def molecule_row(molecule: Molecule) -> dict[str, Any]:
