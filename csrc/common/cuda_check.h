@@ -1,0 +1,37 @@
+// Errors of the CUDA runtime as exceptions, and the device of a launch.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace tito_fast {
+
+inline void check_cuda(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorName(status) + ", " +
+                             cudaGetErrorString(status));
+  }
+}
+
+// Makes `device` current for its lifetime.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    check_cuda(cudaGetDevice(&previous_), "device: no CUDA device can be used");
+    if (device != previous_) check_cuda(cudaSetDevice(device), "device: cannot be selected");
+    current_ = device;
+  }
+  ~DeviceGuard() {
+    if (current_ != previous_) cudaSetDevice(previous_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int previous_ = 0;
+  int current_ = 0;
+};
+
+}  // namespace tito_fast
