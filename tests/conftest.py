@@ -1,0 +1,53 @@
+"""Fixtures that several folders share."""
+
+import numpy as np
+import pytest
+import torch
+
+from tito_fast.data.batch import MoleculeBatch
+from tito_fast.data.molecule import Molecule
+
+
+def pytest_collection_modifyitems(items):
+    """Skip GPU tests, visibly, where there is no GPU."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+def random_molecule(n_atoms, *, seed=0, name=None):
+    """Return a chain molecule with a few branches, elements and bond types drawn from ``seed``."""
+    rng = np.random.default_rng(seed)
+    parents = [max(0, atom - int(rng.integers(1, 3))) for atom in range(1, n_atoms)]
+    one_way = np.array([[parent, atom + 1] for atom, parent in enumerate(parents)], dtype=np.int64)
+    one_way = one_way.reshape(-1, 2)
+    kinds = rng.choice([1, 2, 3, 12], size=len(one_way))
+    return Molecule(
+        name=name or f"random{n_atoms}-{seed}",
+        atomic_numbers=rng.choice([1, 6, 7, 8, 9], size=n_atoms),
+        bond_index=np.concatenate([one_way, one_way[:, ::-1]]).T.copy(),
+        bond_type=np.concatenate([kinds, kinds]),
+        positions=0.2 * rng.standard_normal((n_atoms, 3)),
+        atom_names=tuple(f"X{atom}" for atom in range(n_atoms)),
+        residue_names=("MOL",) * n_atoms,
+        residue_numbers=(1,) * n_atoms,
+        chain_ids=("A",) * n_atoms,
+        formal_charges=(0,) * n_atoms,
+    )
+
+
+@pytest.fixture
+def make_molecule():
+    return random_molecule
+
+
+@pytest.fixture
+def make_batch():
+    def make(*sizes, seed=0):
+        return MoleculeBatch.from_molecules(
+            [random_molecule(size, seed=seed + index) for index, size in enumerate(sizes)]
+        )
+
+    return make

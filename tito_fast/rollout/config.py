@@ -1,0 +1,105 @@
+"""What a rollout is, apart from the model and the molecules."""
+
+from dataclasses import dataclass
+
+from tito_fast.solvers import solver_by_name
+from tito_fast.types import BACKENDS, PRECISIONS, VECTOR_STARTS, Backend, Precision, VectorStart
+from tito_fast.validation import check_at_least, check_choice, check_positive
+
+TRAJECTORY_FORMATS = ("xtc", "dcd", "h5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """One rollout.
+
+    Parameters
+    ----------
+    lag_times_ps : tuple of float
+        Lag of each rollout step, in ps; cycled over the steps.
+    n_rollout_steps : int
+        Applications of the transfer operator; a trajectory has one frame more.
+    n_replicas : int
+        Independent copies of each molecule.
+    n_ode_steps : int
+        Solver steps in one rollout step, uniform in flow time.
+    solver : str
+        Name in ``tito_fast.solvers.SOLVERS``.
+    seed : int
+        All noise follows from it; 0 to 2**64 - 1.
+    temperature_k : float or None
+        For models that take one.
+    base_std : float or None
+        Standard deviation of the base density, model units; None: the model's.
+    vector_start : VectorStart or None
+        None: as the model was trained; for solvers other than Euler ``randn`` becomes ``randn_fixed``.
+    precision : "fp32" | "tf32" | "bf16" | "fp64"
+    backend : Backend
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+    n_threads : int or None
+        CPU threads; None: as torch has them.
+    batch_size : int or None
+        Replicas advanced together; None: as many as fit into the memory budget.
+    format : "xtc" | "dcd" | "h5"
+    align : bool
+        Superpose each written frame on the one before (the model carries no orientation over).
+    """
+
+    lag_times_ps: tuple[float, ...]
+    n_rollout_steps: int
+    n_replicas: int = 1
+    n_ode_steps: int = 20
+    solver: str = "euler"
+    seed: int = 0
+    temperature_k: float | None = None
+    base_std: float | None = None
+    vector_start: VectorStart | None = None
+    precision: Precision = "fp32"
+    backend: Backend = "auto"
+    device: str = "auto"
+    n_threads: int | None = None
+    batch_size: int | None = None
+    format: str = "xtc"
+    align: bool = True
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not self.lag_times_ps:
+            raise ValueError("lag: expected at least one lag, got none")
+        for lag_time_ps in self.lag_times_ps:
+            check_positive("lag", lag_time_ps, unit="ps")
+        check_at_least("n_steps", self.n_rollout_steps, 1)
+        check_at_least("replicas", self.n_replicas, 1)
+        check_at_least("ode_steps", self.n_ode_steps, 1)
+        solver_by_name(self.solver)
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed: expected 0 to 2**64 - 1, got {self.seed}")
+        for name in ("temperature_k", "base_std"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(name, value)
+        for name in ("n_threads", "batch_size"):
+            value = getattr(self, name)
+            if value is not None:
+                check_at_least(name, value, 1)
+        if self.vector_start is not None:
+            check_choice("vector_start", self.vector_start, VECTOR_STARTS)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("backend", self.backend, BACKENDS)
+        check_choice("format", self.format, TRAJECTORY_FORMATS)
+
+    def lag_time_ps(self, rollout_step: int) -> float:
+        """Return the lag of a rollout step, counted from 0."""
+        return self.lag_times_ps[rollout_step % len(self.lag_times_ps)]
+
+    def frame_time_ps(self, frame: int) -> float:
+        """Return the time of a frame: the sum of the lags before it.
+
+        Examples
+        --------
+        >>> RolloutConfig(lag_times_ps=(1000.0, 10.0), n_rollout_steps=4).frame_time_ps(3)
+        2010.0
+        """
+        n_cycles, rest = divmod(frame, len(self.lag_times_ps))
+        return n_cycles * sum(self.lag_times_ps) + sum(self.lag_times_ps[:rest])
