@@ -8,14 +8,15 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.model import TitoModel
@@ -131,7 +132,7 @@ def network_from_state(config: TitoConfig, state: Mapping[str, Tensor]) -> TitoN
             f"config: expected layers for {len(state)} tensors, got "
             f"{config.n_embedding_layers} + {config.n_model_layers} layers"
         )
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialValues():
         network = TitoNetwork(config)
     expected = network.state_dict()
     _check_names_and_shapes(expected, state)
@@ -144,6 +145,25 @@ def network_from_state(config: TitoConfig, state: Mapping[str, Tensor]) -> TitoN
         raise ValueError(f"weights: expected finite values, got others in {_listed(not_finite)}")
     network.load_state_dict(state, strict=True, assign=True)
     return network
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Leaves parameters without storage as they are.
+
+    Drawing normals for them would import torch's compiler, which takes a second.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,  # noqa: ANN401  torch's interface
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        named = kwargs or {}
+        if func is nn.init.normal_:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def _check_names_and_shapes(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
