@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from tito_fast.data.convert.hdf5_files import dataset, dataset_frames, open_hdf5
-from tito_fast.data.convert.topology import check_same_elements, conformer_nm, rdkit_molecule
+from tito_fast.data.convert.topology import check_same_elements, rdkit_molecule
 from tito_fast.data.convert.writer import StoreWriter
 from tito_fast.data.molecule import IntArray, Molecule
 from tito_fast.data.store import Trajectory
@@ -156,8 +156,10 @@ def _entry_molecule(supplier: Any, entry: int, *, path: Path) -> Molecule:  # no
     if mol is None or mol.GetNumConformers() == 0:
         raise ValueError(f"sdf: expected a molecule in entry {entry} of {path}, got none")
     title = mol.GetProp("_Name") if mol.HasProp("_Name") else ""
-    molecule = rdkit_molecule(mol, name=f"{entry:05d}", positions=conformer_nm(mol))
-    return replace(molecule, notes=(f"SDF title: {title}",) if title else ())
+    molecule = rdkit_molecule(mol, name=f"{entry:05d}")
+    return replace(
+        molecule, notes=(*molecule.notes, f"SDF title: {title}") if title else molecule.notes
+    )
 
 
 def _atomic_numbers(atoms: Any) -> IntArray:  # noqa: ANN401  an array of numbers or of symbols

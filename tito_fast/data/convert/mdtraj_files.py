@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from tito_fast.data.convert.hdf5_files import dataset, dataset_frames, open_hdf5
 from tito_fast.data.convert.topology import (
     check_same_elements,
     elements_of,
-    read_sdf_entry,
     with_pdb_labels,
 )
 from tito_fast.data.convert.writer import Frames, StoreWriter
@@ -20,7 +20,7 @@ TOPOLOGY_FILE: Final = "topology.pdb"
 SDF_FILE: Final = "molecule.sdf"
 SYSTEM_FILE: Final = "system.json"
 # Formats whose files carry time stamps that mdtraj passes on; it numbers the frames of the others.
-TIMED_SUFFIXES: Final = (".xtc", ".trr", ".h5", ".nc", ".netcdf", ".lh5")
+TIMED_SUFFIXES: Final = (".xtc", ".trr", ".h5", ".nc", ".netcdf")
 TRAJECTORY_SUFFIXES: Final = (*TIMED_SUFFIXES, ".dcd", ".xyz", ".lammpstrj", ".mdcrd", ".pdb")
 _BLOCK_ROWS: Final = 1 << 18
 
@@ -172,12 +172,13 @@ def read_frames(file: Path, topology: Path) -> Iterator[Frames]:
 
     if not file.is_file():
         raise ValueError(f"trajectory: expected a file, got {str(file)!r}")
+    if file.suffix.lower() == ".h5":
+        yield from _read_mdtraj_h5(file)
+        return
     reference = read_topology(topology)
     is_timed = file.suffix.lower() in TIMED_SUFFIXES
     n_block = max(_BLOCK_ROWS // reference.n_atoms, 1)
-    options: dict[str, Any] = (
-        {} if file.suffix.lower() in {".h5", ".lh5", ".pdb"} else {"top": reference}
-    )
+    options: dict[str, Any] = {} if file.suffix.lower() == ".pdb" else {"top": reference}
     try:
         for block in mdtraj.iterload(str(file), chunk=n_block, **options):
             yield Frames(positions=block.xyz, times_ps=block.time if is_timed else None)
@@ -185,6 +186,13 @@ def read_frames(file: Path, topology: Path) -> Iterator[Frames]:
         raise ValueError(
             f"trajectory: expected frames of {reference.n_atoms} atoms in {file}, got: {error}"
         ) from error
+
+
+def _read_mdtraj_h5(file: Path) -> Iterator[Frames]:
+    # Read directly: mdtraj needs PyTables for its own format.
+    with open_hdf5(file) as content:
+        times = content.get("time")
+        yield from dataset_frames(dataset(content, "coordinates", path=file), times=times)
 
 
 def read_topology(path: Path) -> Any:  # noqa: ANN401  mdtraj has no types
@@ -215,13 +223,20 @@ def read_molecule(
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ValueError
-        If a file is missing or unreadable, or SDF and topology disagree on the atoms.
+        If a file is unreadable, or SDF and topology disagree on the atoms.
     """
-    if sdf is not None:
-        return with_pdb_labels(read_sdf_entry(sdf, name=name), read_topology(topology))
-    from tito_fast.data.readers import ReadOptions, from_pdb  # noqa: PLC0415  imports RDKit
+    from tito_fast.data.readers import (  # noqa: PLC0415  imports RDKit
+        ReadOptions,
+        from_pdb,
+        from_sdf,
+    )
 
+    if sdf is not None:
+        molecule = from_sdf(sdf, options=ReadOptions(name=name))
+        return with_pdb_labels(molecule, read_topology(topology))
     return from_pdb(topology, options=ReadOptions(name=name, smiles_template=smiles))
 
 

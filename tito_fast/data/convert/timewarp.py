@@ -292,4 +292,4 @@ def _molblock_molecule(
             f"traj: expected shape (n_frames, {mol.GetNumAtoms()}, 3) as in mol for {name!r} "
             f"in {path}, got {frames.shape}"
         )
-    return rdkit_molecule(mol, name=name, positions=frames[0])
+    return rdkit_molecule(mol, name=name, positions=frames[0].astype(np.float64))

@@ -1,7 +1,6 @@
-"""Molecules for the converters: elements, labels and bonds out of SDF, MolBlock and PDB."""
+"""Molecules for the converters: SDF and RDKit molecules, and the atoms of an mdtraj topology."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,56 +11,41 @@ if TYPE_CHECKING:
     import mdtraj
 
 
-def rdkit_molecule(mol: Any, *, name: str, positions: FloatArray) -> Molecule:  # noqa: ANN401  RDKit has no types
-    """Return the molecule of an RDKit ``mol`` with ``positions`` (n_atoms, 3) in nm.
+def rdkit_molecule(
+    mol: Any,  # noqa: ANN401  RDKit has no types
+    *,
+    name: str,
+    positions: FloatArray | None = None,
+) -> Molecule:
+    """Return the molecule of an RDKit ``mol``, atoms in its order.
 
-    Atoms keep the order of ``mol``; labels are element and number, as an SDF has none.
-    """
-    from rdkit import Chem  # noqa: PLC0415  slow to import
-
-    bonds = [
-        (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), int(bond.GetBondType()))
-        for bond in mol.GetBonds()
-    ]
-    begin, end, kind = np.array(bonds, dtype=np.int64).reshape(-1, 3).T
-    atoms = list(mol.GetAtoms())
-    return Molecule(
-        name=name,
-        atomic_numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
-        bond_index=np.stack([np.concatenate([begin, end]), np.concatenate([end, begin])]),
-        bond_type=np.concatenate([kind, kind]),
-        positions=np.asarray(positions, dtype=np.float64),
-        atom_names=tuple(f"{atom.GetSymbol()}{idx + 1}" for idx, atom in enumerate(atoms)),
-        residue_names=("UNL",) * len(atoms),
-        residue_numbers=(1,) * len(atoms),
-        chain_ids=("A",) * len(atoms),
-        smiles=str(Chem.MolToSmiles(Chem.RemoveHs(mol))),
-        formal_charges=tuple(atom.GetFormalCharge() for atom in atoms),
-    )
-
-
-def conformer_nm(mol: Any) -> FloatArray:  # noqa: ANN401  RDKit has no types
-    """Return the coordinates of the only conformer of ``mol``, (n_atoms, 3), in nm."""
-    return np.asarray(mol.GetConformer().GetPositions(), dtype=np.float64) * 0.1
-
-
-def read_sdf_entry(path: Path, *, name: str) -> Molecule:
-    """Return the first entry of an SDF or MOL file, hydrogens included, as a molecule.
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+    name : str
+    positions : ndarray, shape (n_atoms, 3), optional
+        Start structure, in nm, in place of the conformer of ``mol``; stereo follows from it.
 
     Raises
     ------
     ValueError
-        If RDKit finds no molecule with coordinates there.
+        If :func:`tito_fast.data.readers.from_rdkit` refuses it; the message starts with ``name``.
     """
     from rdkit import Chem  # noqa: PLC0415  slow to import
 
-    if not path.is_file():
-        raise ValueError(f"sdf: expected a file, got {str(path)!r}")
-    mol = next(iter(Chem.SDMolSupplier(str(path), removeHs=False)), None)
-    if mol is None or mol.GetNumConformers() == 0:
-        raise ValueError(f"sdf: expected a molecule with coordinates in {path}, got none")
-    Chem.AssignStereochemistryFrom3D(mol)
-    return rdkit_molecule(mol, name=name, positions=conformer_nm(mol))
+    from tito_fast.data.readers import ReadOptions, from_rdkit  # noqa: PLC0415  imports RDKit
+
+    if positions is not None:
+        conformer = Chem.Conformer(mol.GetNumAtoms())
+        conformer.Set3D(True)
+        conformer.SetPositions(np.ascontiguousarray(10.0 * positions, dtype=np.float64))
+        mol = Chem.Mol(mol)
+        mol.RemoveAllConformers()
+        mol.AddConformer(conformer)
+    try:
+        return from_rdkit(mol, options=ReadOptions(name=name))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def with_pdb_labels(molecule: Molecule, trajectory: "mdtraj.Trajectory") -> Molecule:

@@ -301,8 +301,14 @@ def frame_interval(
             f"time stamps: expected one frame every {interval:g} ps in {name!r}, got frame {first} "
             f"at {times_ps[first]:g} ps after {times_ps[first - 1]:g} ps"
         )
-    # Stamps of seven digits do not determine more of the interval.
-    return declared_ps if declared_ps is not None else float(f"{interval:.6g}")
+    return declared_ps if declared_ps is not None else _shortest_interval(times_ps, interval)
+
+
+def _shortest_interval(times_ps: NDArray[np.float64], interval: float) -> float:
+    """Return ``interval`` with as few digits as the precision of the stamps bears out."""
+    known_to = _STAMP_EPSILON * float(np.abs(times_ps).max()) / (times_ps.shape[0] - 1)
+    rounded = (float(f"{interval:.{digits}g}") for digits in range(1, 7))
+    return next((short for short in rounded if abs(short - interval) <= known_to), interval)
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
