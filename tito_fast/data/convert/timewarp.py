@@ -77,7 +77,9 @@ def convert_timewarp(
         for split, arrays in pairs:
             sequence = arrays.name.removesuffix(ARRAYS_SUFFIX)
             grid, times_ps, step_ps = _read_grid(arrays, spacing_ps=spacing_ps)
-            molecule_idx = writer.add_molecule(_npz_molecule(arrays, sequence=sequence))
+            molecule_idx = writer.add_molecule(
+                _npz_molecule(arrays, sequence=sequence, times_ps=times_ps)
+            )
             for number, run in enumerate(grid.runs):
                 writer.add_trajectory(
                     molecule_idx,
@@ -171,7 +173,8 @@ def _find_pairs(source: Path, *, splits: Sequence[str] | None) -> list[tuple[str
 
 def _read_grid(path: Path, *, spacing_ps: float | None) -> tuple[RegularGrid, FloatArray, float]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: numpy leaves the file of a broken archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if "time" not in arrays.files or "positions" not in arrays.files:
                 raise ValueError("no arrays time and positions")  # noqa: TRY301  reworded below
             times_ps = arrays["time"].astype(np.float64)
@@ -238,22 +241,17 @@ def _npy_header(member: IO[bytes], *, path: Path) -> tuple[tuple[int, ...], np.d
     return shape, dtype
 
 
-def _npz_molecule(arrays: Path, *, sequence: str) -> Molecule:
+def _npz_molecule(arrays: Path, *, sequence: str, times_ps: FloatArray) -> Molecule:
     from tito_fast.data.readers import ReadOptions, from_pdb  # noqa: PLC0415  imports RDKit
 
     pdb = arrays.with_name(f"{sequence}{PDB_SUFFIX}")
     if not pdb.is_file():
         raise ValueError(f"source: expected {pdb.name} beside {arrays}, got no such file")
-    first = next(_npz_frames(arrays, np.array([0]), times_ps=_times(arrays))).positions[0]
+    first = next(_npz_frames(arrays, np.array([0]), times_ps=times_ps)).positions[0]
     with tempfile.TemporaryDirectory() as folder:
         moved = Path(folder) / pdb.name
         moved.write_text(_with_coordinates(pdb, first.astype(np.float64)), "utf-8")
         return from_pdb(moved, options=ReadOptions(name=sequence))
-
-
-def _times(arrays: Path) -> FloatArray:
-    with np.load(arrays, allow_pickle=False) as data:
-        return np.asarray(data["time"], dtype=np.float64)
 
 
 def _with_coordinates(pdb: Path, positions: FloatArray) -> str:
