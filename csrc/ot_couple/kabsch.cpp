@@ -87,31 +87,49 @@ double largest_root(double det, double cof_squared_norm) {
   return root;
 }
 
-Matrix3 smallest_rotation(const Vector3& from, const Vector3& to) {
-  const Vector3 axis = cross(from, to);
-  const double cosine = dot(from, to);
+Matrix3 product(const Matrix3& a, const Matrix3& b) {
   Matrix3 result;
-  if (cosine < 0.0 && dot(axis, axis) < kRankOneRatio * kRankOneRatio) {
-    const Vector3 half_turn = any_perpendicular(from);
-    for (int r = 0; r < 3; ++r) {
-      for (int c = 0; c < 3; ++c) {
-        result.at[r][c] = 2.0 * half_turn.at[r] * half_turn.at[c] - (r == c ? 1.0 : 0.0);
-      }
-    }
-    return result;
-  }
-  // R = first [to, to x n] columns against [from, from x n] with the common normal n: stable for
-  // every angle, unlike division by 1 + cosine.
-  const Vector3 normal = dot(axis, axis) > 0.0 ? normalized(axis) : any_perpendicular(from);
-  const Vector3 from_side = cross(normal, from);
-  const Vector3 to_side = cross(normal, to);
   for (int r = 0; r < 3; ++r) {
     for (int c = 0; c < 3; ++c) {
-      result.at[r][c] =
-          to.at[r] * from.at[c] + to_side.at[r] * from_side.at[c] + normal.at[r] * normal.at[c];
+      result.at[r][c] = a.at[r][0] * b.at[0][c] + a.at[r][1] * b.at[1][c] + a.at[r][2] * b.at[2][c];
     }
   }
   return result;
+}
+
+// I + K + K K / (1 + cosine), K the cross product matrix of from x to; for angles up to 90 degrees.
+Matrix3 acute_rotation(const Vector3& from, const Vector3& to) {
+  const Vector3 axis = cross(from, to);
+  const double cosine = dot(from, to);
+  const double x = axis.at[0];
+  const double y = axis.at[1];
+  const double z = axis.at[2];
+  const Matrix3 skew{{{0.0, -z, y}, {z, 0.0, -x}, {-y, x, 0.0}}};
+  Matrix3 result = product(skew, skew);
+  for (int r = 0; r < 3; ++r) {
+    for (int c = 0; c < 3; ++c) {
+      result.at[r][c] = (r == c ? 1.0 : 0.0) + skew.at[r][c] + result.at[r][c] / (1.0 + cosine);
+    }
+  }
+  return result;
+}
+
+Matrix3 smallest_rotation(const Vector3& from, const Vector3& to) {
+  if (dot(from, to) >= 0.0) return acute_rotation(from, to);
+  // A half turn about the same axis first, then the small rest: stable up to opposite directions,
+  // where the axis is lost and any perpendicular one serves.
+  Vector3 axis = cross(from, to);
+  if (dot(axis, axis) < kRankOneRatio * kRankOneRatio) axis = any_perpendicular(from);
+  const double overlap = dot(axis, from);
+  for (int r = 0; r < 3; ++r) axis.at[r] -= overlap * from.at[r];
+  axis = normalized(axis);
+  Matrix3 half_turn;
+  for (int r = 0; r < 3; ++r) {
+    for (int c = 0; c < 3; ++c) {
+      half_turn.at[r][c] = 2.0 * axis.at[r] * axis.at[c] - (r == c ? 1.0 : 0.0);
+    }
+  }
+  return product(acute_rotation(scaled(from, -1.0), to), half_turn);
 }
 
 // One-sided Jacobi: rotations of column pairs make the columns of B Z orthogonal, so that column

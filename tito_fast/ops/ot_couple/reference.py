@@ -54,13 +54,24 @@ def _best_rotation(source: Tensor, goal: Tensor) -> Tensor:
 
 def _smallest_rotation(origin: Tensor, goal: Tensor) -> Tensor:
     """Return the rotation by the smallest angle that takes one unit vector to another."""
+    if origin @ goal >= 0:
+        return _acute_rotation(origin, goal)
+    # A half turn about the same axis first, then the small rest: stable up to opposite directions,
+    # where the axis is lost and any perpendicular one serves.
     identity = torch.eye(3, dtype=origin.dtype, device=origin.device)
     axis = torch.linalg.cross(origin, goal)
-    cosine = origin @ goal
-    if cosine < 0 and axis.norm() < _RANK_ONE_RATIO:
-        half_turn = torch.linalg.cross(origin, identity[origin.abs().argmin()])
-        half_turn = half_turn / half_turn.norm()
-        return 2 * torch.outer(half_turn, half_turn) - identity
+    if axis.norm() < _RANK_ONE_RATIO:
+        axis = torch.linalg.cross(origin, identity[origin.abs().argmin()])
+    axis = axis - (axis @ origin) * origin
+    axis = axis / axis.norm()
+    half_turn = 2 * torch.outer(axis, axis) - identity
+    return _acute_rotation(-origin, goal) @ half_turn
+
+
+def _acute_rotation(origin: Tensor, goal: Tensor) -> Tensor:
+    """Return ``I + K + K K / (1 + cosine)``, K the cross product matrix of origin × goal."""
+    identity = torch.eye(3, dtype=origin.dtype, device=origin.device)
+    axis = torch.linalg.cross(origin, goal)
     skew = torch.linalg.cross(identity, axis.expand(3, 3), dim=1)
-    rotation: Tensor = identity - skew + skew @ skew / (1 + cosine)
+    rotation: Tensor = identity + skew + skew @ skew / (1 + origin @ goal)
     return rotation
