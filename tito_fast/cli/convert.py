@@ -26,7 +26,7 @@ def convert(
     """Convert a released TITO checkpoint to safetensors with all that is needed to use it."""
     # Here, for torch takes seconds to import and --help should not.
     from tito_fast.models.checkpoint import model_hash  # noqa: PLC0415
-    from tito_fast.models.load import load_model, save_model  # noqa: PLC0415
+    from tito_fast.models.load import is_released_format, load_model, save_model  # noqa: PLC0415
     from tito_fast.models.tito.network import count_parameters  # noqa: PLC0415
 
     if destination.exists() and source.exists() and destination.samefile(source):
@@ -35,7 +35,7 @@ def convert(
         raise ValueError(
             f"destination: expected a new file, got {destination}, which exists; add --overwrite"
         )
-    if source.suffix == ".safetensors":
+    if source.is_file() and not is_released_format(source):
         raise ValueError(
             f"source: expected a released checkpoint, got {source}, which needs no conversion"
         )

@@ -132,6 +132,13 @@ def network_from_state(config: TitoConfig, state: Mapping[str, Tensor]) -> TitoN
             f"config: expected layers for {len(state)} tensors, got "
             f"{config.n_embedding_layers} + {config.n_model_layers} layers"
         )
+    # Even shapes without storage overflow, so a false width is refused as well.
+    largest = max((tensor.numel() for tensor in state.values()), default=0)
+    width = max(config.n_features, config.n_reduced_features or 0)
+    if width > largest:
+        raise ValueError(
+            f"config: expected features for tensors of at most {largest} values, got {width}"
+        )
     with torch.device("meta"), _NoInitialValues():
         network = TitoNetwork(config)
     expected = network.state_dict()

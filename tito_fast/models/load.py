@@ -90,7 +90,7 @@ def load_model(
     Nothing in a file is executed. A released checkpoint in half precision becomes float32.
     """
     found = _resolved(path)
-    if _is_zip_or_legacy(found):
+    if is_released_format(found):
         return _load_released(found, units=units, elements=elements).to(device=device)
     model = read_checkpoint(found, device=device)
     _check_unneeded(found, model.info, units=units, elements=elements)
@@ -147,6 +147,31 @@ def parse_elements(elements: Sequence[str | int]) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
+def is_released_format(path: Path) -> bool:
+    """Return whether the file is a checkpoint of torch (released models), not safetensors (ours).
+
+    Looks at the first bytes only; the suffix says nothing.
+
+    Raises
+    ------
+    ValueError
+        If the file is neither.
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    if not start:
+        raise ValueError(f"{path}: expected a model, got an empty file")
+    # safetensors: the length of the header in eight bytes, then JSON.
+    if start[8:] == b"{":
+        return False
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        return True
+    raise ValueError(
+        f"{path}: expected a model as safetensors or a released .ckpt, got a file that starts with "
+        f"{start[:8]!r}"
+    )
+
+
 def _resolved(path: str | Path) -> Path:
     found = Path(path)
     if found.is_file():
@@ -164,22 +189,6 @@ def _resolved(path: str | Path) -> Path:
         )
     # A wheel is unpacked when it is installed, so that the resource is a file.
     return Path(str(resources.files("tito_fast") / "pretrained" / f"{found.name}.safetensors"))
-
-
-def _is_zip_or_legacy(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(9)
-    if not start:
-        raise ValueError(f"{path}: expected a model, got an empty file")
-    # safetensors: the length of the header in eight bytes, then JSON.
-    if start[8:] == b"{":
-        return False
-    if start.startswith((b"PK\x03\x04", b"\x80")):
-        return True
-    raise ValueError(
-        f"{path}: expected a model as safetensors or a released .ckpt, got a file that starts with "
-        f"{start[:8]!r}"
-    )
 
 
 def _load_released(
