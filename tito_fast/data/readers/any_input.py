@@ -11,7 +11,7 @@ from tito_fast.data.readers.pdb import from_pdb
 from tito_fast.data.readers.residues import RESIDUE_OF_LETTER
 from tito_fast.data.readers.sdf import from_sdf
 from tito_fast.data.readers.sequence import from_sequence, parse_sequence
-from tito_fast.data.readers.smiles import from_smiles, parse_smiles
+from tito_fast.data.readers.smiles import from_smiles, parse_smiles, why_not_smiles
 
 _READERS: Final = {".pdb": from_pdb, ".ent": from_pdb, ".sdf": from_sdf, ".mol": from_sdf}
 _TRAJECTORIES: Final = (".xtc", ".trr", ".dcd", ".h5", ".hdf5", ".nc", ".npz", ".lh5", ".netcdf")
@@ -80,9 +80,13 @@ def _from_notation(entry: str, options: ReadOptions) -> Molecule:
     if is_peptide:
         molecule = from_sequence(entry, options=options)
         return _with_note(molecule, "read as a peptide sequence: it is not a valid SMILES")
+    reason = why_not_smiles(entry)
+    if sequence is not None:
+        unknown = sorted(set(sequence.letters) - set(RESIDUE_OF_LETTER))
+        reason = reason or f" (no amino acids: {', '.join(unknown)})"
     raise ValueError(
         "input: expected a file (.pdb, .sdf, .mol), a SMILES or a peptide sequence (AAAA, "
-        f"ACE-AAAA-NME), got {entry!r}, which is none of them; no such file exists"
+        f"ACE-AAAA-NME), got {entry!r}, which is none of them{reason}; no such file exists"
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 
+from tito_fast.data.readers.carbon_shapes import first_bent_carbon
 from tito_fast.data.readers.raw_structure import RawStructure
 from tito_fast.data.readers.residues import is_standard_residue, residue_double_bonds
 
@@ -134,6 +135,11 @@ def _from_orders(mol: Chem.RWMol, raw: RawStructure, source: str) -> Chem.Mol:
 
 def _perceive(mol: Chem.RWMol, raw: RawStructure, source: str) -> Chem.RWMol:
     """Return RDKit's bond orders for the smallest total charge that closes all shells."""
+    if _fits_single_bonds(mol):
+        # RDKit tries high valences of P first and would make PH2-PH2 a multiple bond.
+        return mol
+    if raw.positions is not None:
+        _check_shapes(mol, raw, source)
     n_protons = sum(raw.elements)
     hint = [sum(raw.charges)] if raw.charges is not None else []
     totals = [*hint, *sorted(range(-6, 7), key=lambda total: (abs(total), total < 0))]
@@ -156,10 +162,27 @@ def _perceive(mol: Chem.RWMol, raw: RawStructure, source: str) -> Chem.RWMol:
         if _is_plausible(candidate):
             return candidate
     raise ValueError(
-        f"{source}: expected connections that fit a closed-shell molecule, got none that do"
-        f"{_first_odd_atom(mol, raw)}; a hydrogen is missing or too many, it is a radical, "
-        "or it is too large: pass smiles_template"
+        f"{source}: expected connections that fit a closed-shell molecule, got none that do; a hydrogen "
+        "is missing or too many, it is a radical, or it is too large: pass smiles_template"
     )
+
+
+def _check_shapes(mol: Chem.RWMol, raw: RawStructure, source: str) -> None:
+    """Refuse a bent carbon: perception would close its shell by a multiple bond."""
+    Chem.FastFindRings(mol)
+    bent = first_bent_carbon(mol, raw.positions) if raw.positions is not None else None
+    if bent is not None:
+        i, shape = bent
+        raise ValueError(
+            f"{source}: expected all hydrogens, got atom {i + 1} ({raw.atom_names[i]}, carbon) "
+            f"with {shape}; add the hydrogens, or pass smiles_template if none is missing"
+        )
+
+
+def _fits_single_bonds(mol: Chem.Mol) -> bool:
+    """Whether every atom has its neutral valence with all bonds single."""
+    valence = {1: 1, 9: 1, 15: 3, 17: 1, 35: 1, 53: 1, **_NEUTRAL_VALENCE}
+    return all(valence.get(atom.GetAtomicNum()) == atom.GetDegree() for atom in mol.GetAtoms())
 
 
 def _is_plausible(mol: Chem.Mol) -> bool:
@@ -173,14 +196,6 @@ def _is_plausible(mol: Chem.Mol) -> bool:
             if not opposite:
                 return False
     return True
-
-
-def _first_odd_atom(mol: Chem.Mol, raw: RawStructure) -> str:
-    for atom in mol.GetAtoms():
-        if atom.GetAtomicNum() == 6 and atom.GetDegree() not in (1, 2, 3, 4):
-            i = atom.GetIdx()
-            return f" (atom {i + 1}, {raw.atom_names[i]}, has {atom.GetDegree()} bonds)"
-    return ""
 
 
 def apply_residue_double_bonds(mol: Chem.RWMol) -> None:

@@ -56,7 +56,7 @@ def n_open_stereo(mol: Chem.Mol) -> int:
     """Return the number of tetrahedral centers and double bonds without stereo marks."""
     with rdBase.BlockLogs():
         found = Chem.FindPotentialStereo(Chem.Mol(mol))
-    return sum(item.specified == Chem.StereoSpecified.Unspecified for item in found)
+    return sum(item.specified != Chem.StereoSpecified.Specified for item in found)
 
 
 def relax(mol: Chem.Mol, *, fixed: Sequence[int]) -> str:

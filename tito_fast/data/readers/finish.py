@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -97,8 +98,11 @@ def finish(
     if isotopes:
         decided.append(f"isotope labels of {isotopes} atom(s) ignored")
         mol = _without_isotopes(mol)
+    mol, n_either = _without_either_bonds(mol)
     positions = _positions_3d(mol)
     _check_positions(positions, source)
+    if n_either and positions is not None:
+        decided.append(f"E/Z of {n_either} bond(s) marked 'either' taken from the coordinates")
     n_missing = n_missing_hydrogens(mol)
     if n_missing and not (implicit_hydrogens or options.add_hydrogens):
         raise ValueError(
@@ -138,7 +142,7 @@ def _molecule(
     chain_ids = tuple(info.GetChainId().strip() or "A" if info else "A" for info in infos)
     bond_index, bond_type = _bonds(mol)
     with rdBase.BlockLogs():
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
+        smiles = _implicit_smiles(mol)
     return Molecule(
         name=name,
         atomic_numbers=atomic_numbers,
@@ -208,3 +212,23 @@ def _without_isotopes(mol: Chem.Mol) -> Chem.Mol:
     for atom in plain.GetAtoms():
         atom.SetIsotope(0)
     return plain
+
+
+def _without_either_bonds(mol: Chem.Mol) -> tuple[Chem.Mol, int]:
+    """Return ``mol`` without marks that double bonds may be E or Z, and how many there were.
+
+    RDKit would keep such a mark even where coordinates decide.
+    """
+    plain = Chem.Mol(mol)
+    marked = [bond for bond in plain.GetBonds() if bond.GetStereo() == Chem.BondStereo.STEREOANY]
+    for bond in marked:
+        bond.SetStereo(Chem.BondStereo.STEREONONE)
+        bond.SetBondDir(Chem.BondDir.NONE)
+    return plain, len(marked)
+
+
+def _implicit_smiles(mol: Chem.Mol) -> str:
+    """Return the isomeric SMILES without any hydrogen atom, imine N-H included."""
+    parameters: Any = Chem.RemoveHsParameters()
+    parameters.removeDefiningBondStereo = True
+    return str(Chem.MolToSmiles(Chem.RemoveHs(mol, parameters)))

@@ -23,6 +23,7 @@ from tito_fast.data.readers.residues import (
     RESIDUE_OF_LETTER,
     canonical_residue,
     is_standard_residue,
+    set_natural_stereo,
 )
 from tito_fast.data.readers.text_file import read_text
 
@@ -90,6 +91,8 @@ def from_raw_structure(
             if not options.add_hydrogens:
                 raise
             mol, note = _completed(raw, options=options, source=source)
+    if raw.positions is None:
+        set_natural_stereo(mol)
     return finish(mol, name=name, source=source, options=options, notes=(*raw.notes, note))
 
 
@@ -130,9 +133,9 @@ def _completed(raw: RawStructure, *, options: ReadOptions, source: str) -> tuple
         target.SetNoImplicit(False)
     try:
         with rdBase.BlockLogs():
-            Chem.SanitizeMol(mol)
             if options.smiles_template is None:
                 protonate_at_ph7(mol)
+            Chem.SanitizeMol(mol)
     except ValueError as error:
         raise ValueError(
             f"{source}: expected a molecule that hydrogens complete, got: {str(error).strip()}; "

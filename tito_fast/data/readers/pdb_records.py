@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 
 import numpy as np
-from rdkit import Chem
 
+from tito_fast.data.readers.elements import atomic_number_of
 from tito_fast.data.readers.raw_structure import RawStructure
 from tito_fast.data.readers.residues import is_standard_residue
 
@@ -135,17 +135,6 @@ def _element(line: str, number: int, source: str, guessed: list[str]) -> int:
             f"(atom {name.strip()!r})"
         )
     return atomic_number
-
-
-def atomic_number_of(symbol: str) -> int | None:
-    """Return the atomic number of ``symbol`` (any case; D is hydrogen), or None if unknown."""
-    if not symbol.isalpha():
-        return None
-    try:
-        number = Chem.GetPeriodicTable().GetAtomicNumber(symbol.capitalize())
-    except RuntimeError:
-        return None
-    return int(number) or None
 
 
 def _symbol_from_name(name: str, residue_name: str) -> str:

@@ -32,6 +32,16 @@ def is_standard_residue(name: str) -> bool:
     return canonical_residue(name) in _LETTER_OF_RESIDUE or name.upper() in {"ACE", "NME"}
 
 
+def swap_atom_names(mol: Chem.Mol, one: str, two: str) -> None:
+    """Exchange the atom names ``one`` and ``two`` in ``mol``, in place."""
+    other = {one: two, two: one}
+    for atom in mol.GetAtoms():
+        info = atom.GetPDBResidueInfo()
+        name = info.GetName().strip()
+        if name in other:
+            info.SetName(other[name])
+
+
 @cache
 def residue_double_bonds(name: str) -> frozenset[frozenset[str]]:
     """Return the double bonds of a standard residue as pairs of atom names, rings Kekulé."""
@@ -40,6 +50,9 @@ def residue_double_bonds(name: str) -> frozenset[frozenset[str]]:
     if name.upper() == "NME":
         return frozenset()
     mol = Chem.MolFromSequence(_LETTER_OF_RESIDUE[canonical_residue(name)])
+    if canonical_residue(name) == "ARG":
+        # As RDKit's PDB reader, which sets the double bond to the other nitrogen.
+        swap_atom_names(mol, "NH1", "NH2")
     Chem.Kekulize(mol, clearAromaticFlags=True)
     return frozenset(
         frozenset(
@@ -49,6 +62,39 @@ def residue_double_bonds(name: str) -> frozenset[frozenset[str]]:
         for bond in mol.GetBonds()
         if bond.GetBondType() == Chem.BondType.DOUBLE
     )
+
+
+def set_natural_stereo(mol: Chem.Mol) -> None:
+    """Give the stereocenters of standard residues in ``mol`` their natural (L) handedness.
+
+    For structures without coordinates; in place. Other residues stay as they are.
+    """
+    for atom in mol.GetAtoms():
+        info = atom.GetPDBResidueInfo()
+        wanted = _natural_labels(canonical_residue(info.GetResidueName().strip())).get(
+            info.GetName().strip()
+        )
+        if wanted is None:
+            continue
+        for tag in (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW):
+            atom.SetChiralTag(tag)
+            Chem.AssignStereochemistry(mol, cleanIt=False, force=True)
+            if atom.HasProp("_CIPCode") and atom.GetProp("_CIPCode") == wanted:
+                break
+
+
+@cache
+def _natural_labels(name: str) -> dict[str, str]:
+    """Return the CIP label of each stereocenter of a standard residue, by atom name."""
+    if name not in _LETTER_OF_RESIDUE:
+        return {}
+    mol = Chem.MolFromSequence(_LETTER_OF_RESIDUE[name])
+    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    return {
+        atom.GetPDBResidueInfo().GetName().strip(): atom.GetProp("_CIPCode")
+        for atom in mol.GetAtoms()
+        if atom.HasProp("_CIPCode")
+    }
 
 
 def hydrogen_names(heavy_name: str, n_hydrogens: int, *, is_carbon: bool) -> tuple[str, ...]:

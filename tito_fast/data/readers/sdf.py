@@ -7,11 +7,12 @@ from pathlib import Path
 from rdkit import Chem, rdBase
 
 from tito_fast.data.molecule import Molecule
+from tito_fast.data.readers.elements import atomic_number_of
 from tito_fast.data.readers.finish import finish
 from tito_fast.data.readers.options import ReadOptions
 from tito_fast.data.readers.text_file import read_text
 
-_ATOM_LINE = re.compile(r"\s*-?[\d.]+\s+-?[\d.]+\s+-?[\d.]+\s+(\S+)")
+_ATOM_LINE = re.compile(r"\s*(?:\S+\s+){3}([A-Za-z]\S*)\s")
 
 
 def from_sdf(path: str | os.PathLike[str], *, options: ReadOptions | None = None) -> Molecule:
@@ -79,14 +80,13 @@ def _only_block(text: str, source: str) -> str:
 
 
 def _reason(block: str) -> str:
-    """Return why RDKit could not parse ``block``, as far as its lines tell."""
-    with rdBase.BlockLogs():
-        for line in block.splitlines()[4:]:
-            match = _ATOM_LINE.match(line)
-            if match is None:
-                break
-            try:
-                Chem.GetPeriodicTable().GetAtomicNumber(match.group(1))
-            except RuntimeError:
-                return f"the unknown element {match.group(1)!r}"
+    """Return why RDKit could not parse ``block``, as far as its atom lines tell."""
+    for line in block.splitlines()[4:]:
+        match = _ATOM_LINE.match(line)
+        if match is None:
+            break
+        if any(field.lower().strip("+-") in ("nan", "inf") for field in line.split()[:3]):
+            return f"coordinates that are not finite ({' '.join(line.split()[:3])})"
+        if atomic_number_of(match.group(1)) is None:
+            return f"the unknown element {match.group(1)!r}"
     return "one that RDKit cannot parse; it is truncated or garbled"

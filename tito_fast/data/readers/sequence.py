@@ -78,6 +78,7 @@ def from_sequence(sequence: str, *, options: ReadOptions | None = None) -> Molec
             f"ACE-AAAA-NME, got {got}"
         )
     mol = Chem.RWMol(Chem.MolFromSequence(parsed.letters))
+    _correct_names(mol)
     n_residues = len(parsed.letters)
     first = 2 if parsed.has_ace else 1
     for atom in mol.GetAtoms():
@@ -100,6 +101,30 @@ def from_sequence(sequence: str, *, options: ReadOptions | None = None) -> Molec
         notes=("peptide protonated as at pH 7: free ends NH3+ and COO-, His as HIE",),
         implicit_hydrogens=True,
     )
+
+
+def _correct_names(mol: Chem.RWMol) -> None:
+    """Rename atoms that RDKit's sequence reader names unlike the PDB and RDKit's PDB reader.
+
+    Isoleucine's CD1 must hang on CG1, and arginine's double bond goes to NH2.
+    """
+    for atom in mol.GetAtoms():
+        residue = atom.GetPDBResidueInfo().GetResidueName()
+        if residue == "ILE" and _name(atom) == "CD1":
+            ethyl = atom.GetNeighbors()[0]
+            branch = next(other for other in ethyl.GetNeighbors() if _name(other) == "CB")
+            if _name(ethyl) == "CG2":
+                _swap_neighbor_names(branch, "CG1", "CG2")
+        if residue == "ARG" and _name(atom) == "CZ":
+            double = next(bond for bond in atom.GetBonds() if bond.GetBondTypeAsDouble() == 2)
+            if _name(double.GetOtherAtom(atom)) == "NH1":
+                _swap_neighbor_names(atom, "NH1", "NH2")
+
+
+def _swap_neighbor_names(center: Chem.Atom, one: str, two: str) -> None:
+    atoms = {_name(atom): atom for atom in center.GetNeighbors()}
+    atoms[one].GetPDBResidueInfo().SetName(two)
+    atoms[two].GetPDBResidueInfo().SetName(one)
 
 
 def _add_ace(mol: Chem.RWMol) -> None:

@@ -39,7 +39,7 @@ def from_smiles(smiles: str, *, options: ReadOptions | None = None) -> Molecule:
     text = smiles.strip()
     mol = parse_smiles(text)
     if mol is None:
-        raise ValueError(f"smiles: expected a valid SMILES, got {smiles!r}")
+        raise ValueError(f"smiles: expected a valid SMILES, got {smiles!r}{why_not_smiles(text)}")
     return finish(
         mol, name=text, source=f"smiles {text!r}", options=options, implicit_hydrogens=True
     )
@@ -53,3 +53,18 @@ def parse_smiles(text: str) -> Chem.Mol | None:
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(text)
     return mol if mol is not None and mol.GetNumAtoms() else None
+
+
+def why_not_smiles(text: str) -> str:
+    """Return what is chemically wrong with ``text`` as a clause, empty if its grammar is."""
+    if not text or any(letter.isspace() for letter in text):
+        return ""
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(text, sanitize=False)
+        if mol is None:
+            return ""
+        try:
+            Chem.SanitizeMol(mol)
+        except ValueError as error:
+            return f" ({str(error).strip()})"
+    return ""
