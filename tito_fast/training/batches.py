@@ -1,77 +1,173 @@
-"""What one optimizer step sees. Everything random in it follows from (seed, use, step, rank)."""
+"""What one optimizer step sees. Everything random in it follows from (seed, use, step, pair)."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
-from tito_fast.data.pairs import PairSampler
+from tito_fast.data.pairs import PairBatch, PairSampler
+from tito_fast.data.store import Store
 from tito_fast.flows import flow_matching_loss, interpolate
 from tito_fast.models.tito.model import TitoModel
-from tito_fast.ops import center, ot_couple
-from tito_fast.types import Coupling
+from tito_fast.ops import center, ot_couple, philox_normal
+from tito_fast.training.config import TrainingConfig
+from tito_fast.types import Backend
 
-TRAIN_STREAM = 0
-VALIDATION_STREAM = 1
+TRAIN_USE = 0
+VALIDATION_USE = 1
+
+# Noise of training: streams of the counter-based generator that sampling (streams 0 and 1) leaves
+# free. The last counter word is stream · 2²⁸ + use.
+_STREAM = 2**28
+_BASE_STREAM = 2
+_EPSILON_STREAM = 3
+_VECTOR_STREAM = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingBatch:
-    """Coupled pairs in model units, with all noise drawn."""
+    """Coupled pairs in model units, with all noise drawn: one process' share of a step.
+
+    Parameters
+    ----------
+    batch : MoleculeBatch
+    scaled_current : Tensor, shape (n_atoms, 3)
+        State at t.
+    x_0, x_1 : Tensor, shape (n_atoms, 3)
+        Base sample, coupled to the state at t + lag; that state.
+    flow_time, lag_time_ps : Tensor, shape (n_molecules,)
+    temperature_k : Tensor, shape (n_molecules,), or None
+        None for a model without temperature.
+    epsilon : Tensor, shape (n_atoms, 3)
+    vectors : Tensor, shape (n_atoms, 3, n_features)
+    share : float
+        Atoms here over atoms of the step on all processes.
+    """
 
     batch: MoleculeBatch
-    scaled_current: Tensor  # (n_atoms, 3)
-    x_0: Tensor  # (n_atoms, 3), coupled to x_1
-    x_1: Tensor  # (n_atoms, 3)
-    flow_time: Tensor  # (n_molecules,)
-    epsilon: Tensor  # (n_atoms, 3)
-    vectors: Tensor  # (n_atoms, 3, n_features)
-    lag_time_ps: Tensor  # (n_molecules,)
+    scaled_current: Tensor
+    x_0: Tensor
+    x_1: Tensor
+    flow_time: Tensor
+    lag_time_ps: Tensor
+    temperature_k: Tensor | None
+    epsilon: Tensor
+    vectors: Tensor
+    share: float
 
 
-def step_generator(seed: int, stream: int, step: int, *, rank: int = 0) -> np.random.Generator:
+def step_generator(seed: int, use: int, step: int) -> np.random.Generator:
     """Return the generator of one step: a counter-based one, so that no state is carried over."""
-    counter = [0, rank, step, stream]
-    return np.random.Generator(np.random.Philox(key=seed, counter=counter))
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, step, use]))
 
 
-def draw_batch(
-    sampler: PairSampler,
-    model: TitoModel,
-    n_pairs: int,
-    rng: np.random.Generator,
-    *,
-    coupling: Coupling,
-) -> TrainingBatch:
-    """Return ``n_pairs`` coupled pairs with their noise, on the model's device."""
-    pairs = sampler.draw(n_pairs, rng)
-    batch = pairs.batch
-    unit = model.info.length_unit_nm
-    x_1 = pairs.next_positions / unit
-    x_0 = center(_normal(rng, (batch.n_atoms, 3)) * model.info.base_std, batch_ptr=batch.batch_ptr)
-    if coupling != "none":
-        x_0 = ot_couple(x_0, x_1, batch_ptr=batch.batch_ptr, plan=coupling)
-    shape = (batch.n_atoms, 3, model.config.n_features)
-    vectors = torch.zeros(shape) if model.config.vector_start == "zeros" else _normal(rng, shape)
-    flow_time = torch.from_numpy(rng.random(batch.n_molecules, dtype=np.float32))
-    epsilon = _normal(rng, (batch.n_atoms, 3))
-    device, dtype = model.device, model.dtype
-    return TrainingBatch(
-        batch=batch.to(device),
-        scaled_current=(pairs.current_positions / unit).to(device, dtype),
-        x_0=x_0.to(device, dtype),
-        x_1=x_1.to(device, dtype),
-        flow_time=flow_time.to(device, dtype),
-        epsilon=epsilon.to(device, dtype),
-        vectors=vectors.to(device, dtype),
-        lag_time_ps=pairs.lag_time_ps.to(device, dtype),
-    )
+def pair_range(n_pairs: int, *, rank: int, n_ranks: int) -> slice:
+    """Return the pairs of process ``rank``: consecutive, equally many up to one."""
+    return slice(rank * n_pairs // n_ranks, (rank + 1) * n_pairs // n_ranks)
 
 
-def batch_loss(model: TitoModel, drawn: TrainingBatch, *, sigma: float) -> Tensor:
-    """Return the flow-matching loss of a batch, a scalar in model units squared."""
+class BatchSource:
+    """Draw coupled pairs with their noise.
+
+    Pair ``k`` of step ``s`` is the same whichever process draws it and however many others it is
+    drawn with.
+
+    Parameters
+    ----------
+    store : Store
+    sampler : PairSampler
+        Of one of its splits.
+    model : TitoModel
+        Its facts give length unit and base density; batches come on its device, in its dtype.
+    config : TrainingConfig
+    use : int
+        ``TRAIN_USE`` or ``VALIDATION_USE``: other pairs and other noise.
+
+    Raises
+    ------
+    ValueError
+        If the model takes a temperature and a trajectory of the split has none.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sampler: PairSampler,
+        model: TitoModel,
+        *,
+        config: TrainingConfig,
+        use: int,
+    ) -> None:
+        self._sampler, self._model, self._config, self._use = sampler, model, config, use
+        self._temperature_k: Tensor | None = None
+        if model.config.has_temperature:
+            self._temperature_k = _temperatures(store, sampler.split)
+
+    def draw(self, n_pairs: int, *, step: int, part: slice | None = None) -> TrainingBatch:
+        """Return the pairs ``part`` (all by default) of the ``n_pairs`` pairs of ``step``."""
+        rng = step_generator(self._config.seed, self._use, step)
+        pairs = self._sampler.draw(n_pairs, rng)
+        flow_time = torch.from_numpy(rng.random(n_pairs, dtype=np.float32))
+        n_atoms_of_step = pairs.batch.n_atoms
+        rows = slice(0, n_pairs) if part is None else part
+        if (rows.start, rows.stop) != (0, n_pairs):
+            pairs, flow_time = _cut(pairs, rows), flow_time[rows]
+        model, batch = self._model, pairs.batch
+        unit, device, dtype = model.info.length_unit_nm, model.device, model.dtype
+        noise = _Noise(self._config.seed, self._use, step, batch.sizes, first_row=rows.start)
+        # Coupling and its input stay on the host, where it is fastest; only vectors are large.
+        x_1 = pairs.next_positions / unit
+        x_0 = center(noise.normal(_BASE_STREAM, 3), batch_ptr=batch.batch_ptr)
+        x_0 = x_0 * model.info.base_std
+        if self._config.data.coupling != "none":
+            x_0 = ot_couple(x_0, x_1, batch_ptr=batch.batch_ptr, plan=self._config.data.coupling)
+        temperature_k = None
+        if self._temperature_k is not None:
+            temperature_k = self._temperature_k[pairs.trajectory_idx].to(device, dtype)
+        n_features = model.config.n_features
+        if model.config.vector_start == "zeros":
+            vectors = torch.zeros((batch.n_atoms, 3, n_features), device=device, dtype=dtype)
+        else:
+            drawn = noise.normal(_VECTOR_STREAM, 3 * n_features, device=device)
+            vectors = drawn.view(-1, 3, n_features).to(dtype)
+        return TrainingBatch(
+            batch=batch.to(device),
+            scaled_current=(pairs.current_positions / unit).to(device, dtype),
+            x_0=x_0.to(device, dtype),
+            x_1=x_1.to(device, dtype),
+            flow_time=flow_time.to(device, dtype),
+            lag_time_ps=pairs.lag_time_ps.to(device, dtype),
+            temperature_k=temperature_k,
+            epsilon=noise.normal(_EPSILON_STREAM, 3).to(device, dtype),
+            vectors=vectors,
+            share=batch.n_atoms / n_atoms_of_step,
+        )
+
+
+def batch_loss(
+    model: TitoModel, drawn: TrainingBatch, *, sigma: float, backend: Backend = "auto"
+) -> Tensor:
+    """Return what a share of pairs adds to the flow-matching loss of its step.
+
+    The loss is the mean over all atoms of the step, on all processes, of the squared error of the
+    velocity; the sum of the shares' results is that mean, and so is the sum of their gradients.
+
+    Parameters
+    ----------
+    model : TitoModel
+    drawn : TrainingBatch
+    sigma : float
+        Standard deviation of the noise on the interpolant, model units.
+    backend : Backend
+
+    Returns
+    -------
+    Tensor
+        A scalar, model units squared.
+    """
     x_t = interpolate(
         drawn.x_0,
         drawn.x_1,
@@ -80,13 +176,90 @@ def batch_loss(model: TitoModel, drawn: TrainingBatch, *, sigma: float) -> Tenso
         batch_ptr=drawn.batch.batch_ptr,
         sigma=sigma,
     )
-    prepared = model.prepare(drawn.batch)
-    conditioning = model.condition(prepared, drawn.scaled_current)
+    prepared = model.prepare(drawn.batch, backend=backend)
     velocity = model.velocity(
-        prepared, conditioning, x_t, drawn.flow_time, drawn.lag_time_ps, vectors=drawn.vectors
+        prepared,
+        model.condition(prepared, drawn.scaled_current),
+        x_t,
+        drawn.flow_time,
+        drawn.lag_time_ps,
+        vectors=drawn.vectors,
+        temperature_k=drawn.temperature_k,
     )
-    return flow_matching_loss(velocity, drawn.x_0, drawn.x_1)
+    # Outside autocast a bf16 velocity would be compared in bf16.
+    return flow_matching_loss(velocity.to(x_t.dtype), drawn.x_0, drawn.x_1) * drawn.share
 
 
-def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+@dataclass(frozen=True)
+class _Noise:
+    """Normal values of one step: row ``r`` of the share is row ``first_row + r`` of the step."""
+
+    seed: int
+    use: int
+    step: int
+    sizes: tuple[int, ...]
+    first_row: int
+
+    def normal(self, stream: int, per_atom: int, *, device: torch.device | str = "cpu") -> Tensor:
+        n_rows = len(self.sizes)
+        counts = torch.tensor(self.sizes, dtype=torch.int64) * per_atom
+        values = philox_normal(
+            torch.full((n_rows,), self.seed, dtype=torch.int64, device=device),
+            torch.arange(self.first_row, self.first_row + n_rows, device=device),
+            counts.to(device),
+            rollout_step=self.step,
+            stream_evaluation=stream * _STREAM + self.use,
+            n_total=sum(self.sizes) * per_atom,
+        )
+        return values.view(-1, per_atom)
+
+
+@dataclass(frozen=True)
+class _AtomRange:
+    """The atoms of consecutive molecules."""
+
+    start: int
+    stop: int
+
+    @classmethod
+    def of(cls, sizes: tuple[int, ...], rows: slice) -> Self:
+        start = sum(sizes[: rows.start])
+        return cls(start, start + sum(sizes[rows]))
+
+
+def _cut(pairs: PairBatch, rows: slice) -> PairBatch:
+    """Return consecutive pairs of ``pairs``."""
+    batch = pairs.batch
+    found = _AtomRange.of(batch.sizes, rows)
+    atoms = slice(found.start, found.stop)
+    is_inside = (batch.bond_index[1] >= found.start) & (batch.bond_index[1] < found.stop)
+    return PairBatch(
+        batch=MoleculeBatch(
+            atomic_numbers=batch.atomic_numbers[atoms],
+            batch_ptr=batch.batch_ptr[rows.start : rows.stop + 1] - found.start,
+            bond_index=batch.bond_index[:, is_inside] - found.start,
+            bond_type=batch.bond_type[is_inside],
+            sizes=batch.sizes[rows],
+        ),
+        current_positions=pairs.current_positions[atoms],
+        next_positions=pairs.next_positions[atoms],
+        lag_time_ps=pairs.lag_time_ps[rows],
+        molecule_idx=pairs.molecule_idx[rows],
+        trajectory_idx=pairs.trajectory_idx[rows],
+        start_frame=pairs.start_frame[rows],
+        lag_steps=pairs.lag_steps[rows],
+    )
+
+
+def _temperatures(store: Store, split: str) -> Tensor:
+    """Return the temperature of every trajectory of the store, NaN outside ``split``."""
+    values = torch.full((len(store.trajectories),), float("nan"))
+    for index in store.split_indices(split):
+        row = store.trajectories[index]
+        if row.temperature_k is None:
+            raise ValueError(
+                f"model.has_temperature: expected a temperature for every trajectory of split "
+                f"{split!r}, got none for {row.name!r}; convert the data with --temperature"
+            )
+        values[index] = row.temperature_k
+    return values

@@ -1,15 +1,15 @@
 """The training loop: draw, couple, step, average; validate, log and checkpoint on the way."""
 
 import copy
+import math
 import time
-import warnings
+from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from tito_fast.data.pairs import PairSampler
 from tito_fast.data.store import Store, open_store
@@ -17,17 +17,30 @@ from tito_fast.errors import NonFiniteError
 from tito_fast.models.tito.config import ModelInfo
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.training.batches import (
-    TRAIN_STREAM,
-    VALIDATION_STREAM,
+    TRAIN_USE,
+    VALIDATION_USE,
+    BatchSource,
     TrainingBatch,
     batch_loss,
-    draw_batch,
-    step_generator,
+    pair_range,
 )
 from tito_fast.training.config import TrainingConfig
-from tito_fast.training.optimization import MovingAverage, learning_rate, make_optimizer
-from tito_fast.training.run_files import LogRow, RunFiles
-from tito_fast.types import Precision
+from tito_fast.training.event_log import EventLog, check_tensorboard
+from tito_fast.training.interrupts import StopRequest
+from tito_fast.training.optimization import (
+    MovingAverage,
+    clip_gradients,
+    forward_precision,
+    learning_rate,
+    make_optimizer,
+    matmul_precision,
+)
+from tito_fast.training.run_files import LogRow, RunFiles, RunState
+from tito_fast.training.starting_model import starting_model, warn_about
+from tito_fast.training.workers import Workers, start_workers
+
+_RATE_WINDOW = 50
+"""Steps over which ``samples_per_s`` is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +52,30 @@ class Progress:
     loss: float
     validation_loss: float | None
     samples_per_s: float
+    remaining_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """Where a run ended."""
+    """Where a run ended.
+
+    Parameters
+    ----------
+    step : int
+    train_loss, validation_loss, best_validation_loss : float or None
+        None: none was computed.
+    model_path : Path
+        The averaged weights at the end.
+    rank : int
+        Number of this process among those of the run; 0 wrote the files.
+    """
 
     step: int
-    train_loss: float
+    train_loss: float | None
     validation_loss: float | None
     best_validation_loss: float | None
     model_path: Path
+    rank: int
 
 
 def train(
@@ -64,7 +90,7 @@ def train(
     ----------
     config : TrainingConfig
     on_step : callable, optional
-        Told of every step.
+        Told of every step, in the process that writes.
     overwrite : bool
         Start afresh where a run exists.
 
@@ -75,229 +101,283 @@ def train(
     Raises
     ------
     NonFiniteError
-        If loss or gradients are not finite; the last good state stays on disk.
+        If loss, gradients or weights are not finite; the last good state stays on disk.
     FileNotFoundError, ValueError
-        No store; settings that contradict the run that exists.
+        No store; settings that contradict the run that exists or the machine.
+    ImportError
+        If an extra is needed that is not installed.
+    OSError
+        If a file cannot be written; the last good state stays on disk.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, when the state is saved.
 
     Notes
     -----
-    Resuming after a kill repeats the uninterrupted run exactly on one device: pairs and noise follow from
-    the step's number.
+    Resuming after a kill repeats the uninterrupted run exactly on one CPU with one number of threads:
+    pairs and noise follow from the step's number. The same pairs are drawn on any number of devices;
+    sums then differ by rounding. Reads two numbers from the device in every step.
     """
-    device = resolve_device(config.device)
+    for name, value in (("out", config.out), ("data.store", config.data.store)):
+        if not value:
+            raise ValueError(f"{name}: expected a directory, got none; set it in the config")
+    workers = start_workers(config)
+    if workers.is_writer:
+        warn_about(config)
+    if config.tensorboard:
+        check_tensorboard()
     store = open_store(config.data.store)
-    files = RunFiles.open(Path(config.out), config, overwrite=overwrite)
-    sampler = PairSampler(
-        store, split=config.data.train_split, max_lag_ps=config.model.max_lag_ps, lag_law=config.data.lag_law
-    )
-    warn_about(config)
-    model = _new_model(config, store, sampler).to(device=device)
-    if config.precision == "fp64":
-        model.to(dtype=torch.float64)
-    return _Run(config, store, files, sampler, model).run(on_step)
+    samplers = _samplers(config, store)
+    model = starting_model(config, store, samplers[TRAIN_USE])
+    model.to(device=workers.device)
+    model.to(dtype=torch.float64 if config.precision == "fp64" else torch.float32)
+    sources = {
+        use: BatchSource(store, sampler, model, config=config, use=use)
+        for use, sampler in samplers.items()
+    }
+    # Last of all, for from here on an earlier run may be overwritten.
+    files = RunFiles(Path(config.out))
+    if workers.is_writer:
+        files = RunFiles.open(Path(config.out), config, overwrite=overwrite)
+    # The others read the state only when the writer has sorted the directory.
+    workers.wait()
+    try:
+        with matmul_precision(config.precision):
+            return _Run(config, workers, files, model, sources).finish(on_step)
+    finally:
+        files.close()
 
 
 class _Run:
-    """The state of one training run."""
+    """The state of one training run in one process."""
 
     def __init__(
         self,
         config: TrainingConfig,
-        store: Store,
+        workers: Workers,
         files: RunFiles,
-        sampler: PairSampler,
         model: TitoModel,
+        sources: dict[int, BatchSource],
     ) -> None:
-        self.config, self.files, self.sampler, self.model = config, files, sampler, model
+        self.config, self.workers, self.files, self.model = config, workers, files, model
+        self.sources = sources
         self.optimizer = make_optimizer(config.optimizer, model.network.parameters())
         self.average = MovingAverage(model.network, decay=config.optimizer.ema_decay)
         self.step = 0
         self.best: float | None = None
-        self.validation = self._validation_batches(store)
+        self.train_loss: float | None = None
+        self.validation_loss: float | None = None
         saved = files.load_state(device=model.device)
         if saved is not None:
-            model.network.load_state_dict(saved["network"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.average.load_state_dict(saved["average"])
-            self.step, self.best = saved["step"], saved["best"]
+            self._restore(saved)
+        self.has_validation = VALIDATION_USE in sources
+        self.validation = self._validation_batches() if self.has_validation else []
+        self.events: EventLog | None = None
+        if workers.is_writer:
+            files.cut_log(self.step)
+            if config.tensorboard:
+                self.events = EventLog(files.path, first_step=self.step + 1)
+        self.times = deque([time.perf_counter()], maxlen=_RATE_WINDOW + 1)
 
-    def run(self, on_step: Callable[[Progress], None] | None) -> TrainingResult:
-        config = self.config
-        loss, validation_loss = float("nan"), None
-        started, first = time.perf_counter(), self.step
-        while self.step < config.n_steps:
-            rate = learning_rate(config.optimizer, self.step, n_steps=config.n_steps)
-            loss, gradient_norm = self._advance(rate)
-            self.step += 1
-            is_last = self.step == config.n_steps
-            if self.validation and (is_last or self.step % config.validate_every == 0):
-                validation_loss = self._validate()
-                if self.best is None or validation_loss < self.best:
-                    self.best = validation_loss
-                    self.files.save_model("best", self._averaged_model())
-            samples_per_s = (self.step - first) * config.batch_size / (time.perf_counter() - started)
-            validated = validation_loss if self.step % config.validate_every == 0 or is_last else None
-            if is_last or self.step % config.log_every == 0 or validated is not None:
-                self.files.log(
-                    LogRow(self.step, loss, validated, rate, gradient_norm, samples_per_s)
-                )
-            if is_last or self.step % config.checkpoint_every == 0:
-                self._checkpoint()
-            if on_step is not None:
-                on_step(
-                    Progress(
-                        step=self.step,
-                        n_steps=config.n_steps,
-                        loss=loss,
-                        validation_loss=validation_loss,
-                        samples_per_s=samples_per_s,
-                    )
-                )
+    def finish(self, on_step: Callable[[Progress], None] | None) -> TrainingResult:
+        """Take the steps that are left."""
+        try:
+            with StopRequest() as request:
+                while self.step < self.config.n_steps:
+                    if self._next(request, on_step):
+                        self._stop()
+        finally:
+            if self.events is not None:
+                self.events.close()
         return TrainingResult(
             step=self.step,
-            train_loss=loss,
-            validation_loss=validation_loss,
+            train_loss=self.train_loss,
+            validation_loss=self.validation_loss,
             best_validation_loss=self.best,
             model_path=self.files.model_path("last"),
+            rank=self.workers.rank,
         )
 
-    def _advance(self, rate: float) -> tuple[float, float]:
-        """Take one optimizer step; return its loss and the norm of its gradient."""
+    def _next(self, request: StopRequest, on_step: Callable[[Progress], None] | None) -> bool:
+        """Take one step with all that is due after it; return whether somebody asked to stop."""
         config = self.config
-        rng = step_generator(config.seed, TRAIN_STREAM, self.step)
-        drawn = draw_batch(
-            self.sampler, self.model, config.batch_size, rng, coupling=config.data.coupling
-        )
+        rate = learning_rate(config.optimizer, self.step, n_steps=config.n_steps)
+        loss, gradient_norm, n_requests = self._advance(rate, is_stopped=request.is_set)
+        self.step += 1
+        self.train_loss = loss
+        is_last = self.step == config.n_steps
+        validated = None
+        if self.has_validation and (is_last or self.step % config.validate_every == 0):
+            validated = self._validate()
+        self.times.append(time.perf_counter())
+        samples_per_s = (len(self.times) - 1) * config.batch_size / (self.times[-1] - self.times[0])
+        if is_last or self.step % config.log_every == 0 or validated is not None:
+            self._log(LogRow(self.step, loss, validated, rate, gradient_norm, samples_per_s))
+        if is_last or self.step % config.checkpoint_every == 0:
+            self._checkpoint()
+        if on_step is not None and self.workers.is_writer:
+            on_step(
+                Progress(
+                    step=self.step,
+                    n_steps=config.n_steps,
+                    loss=loss,
+                    validation_loss=self.validation_loss,
+                    samples_per_s=samples_per_s,
+                    remaining_s=(config.n_steps - self.step) * config.batch_size / samples_per_s,
+                )
+            )
+        return n_requests > 0 and not is_last
+
+    def _advance(self, rate: float, *, is_stopped: bool) -> tuple[float, float, float]:
+        """Take one optimizer step; return loss, gradient norm, and how many were asked to stop."""
+        config, network = self.config, self.model.network
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with _precision(config.precision, self.model.device):
-            loss = batch_loss(self.model, drawn, sigma=config.flow_sigma)
-        loss.backward()
-        limit = config.optimizer.gradient_clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.model.network.parameters(), limit)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise NonFiniteError(
-                f"training stopped at step {self.step}: loss {loss.item():g}, gradient norm {norm.item():g}; "
-                f"the last good state is in {self.files.path}; lower optimizer.learning_rate and run again"
-            )
+        share = self._loss(self.model, self._next_batch())
+        torch.autograd.backward(share)
+        self.workers.sum_gradients(network)
+        # All processes must stop after the same step, so the request travels with the loss.
+        told = self.workers.sum(torch.stack([share.detach(), share.new_tensor(float(is_stopped))]))
+        norm = clip_gradients(network.parameters(), limit=config.optimizer.gradient_clip)
+        loss, n_requests, gradient_norm = torch.cat([told, norm.reshape(1)]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            raise self._not_finite(f"loss {loss:g}, gradient norm {gradient_norm:g}")
         self.optimizer.step()
-        self.average.update(self.model.network)
-        return loss.item(), norm.item()
-
-    def _validation_batches(self, store: Store) -> list[TrainingBatch]:
-        """Draw the validation pairs and their noise once; they are the same in every run."""
-        config = self.config
-        if not config.data.validation_split or config.n_validation_pairs == 0:
-            return []
-        sampler = PairSampler(
-            store,
-            split=config.data.validation_split,
-            max_lag_ps=config.model.max_lag_ps,
-            lag_law=config.data.lag_law,
-        )
-        batches = []
-        for index, start in enumerate(range(0, config.n_validation_pairs, config.batch_size)):
-            n_pairs = min(config.batch_size, config.n_validation_pairs - start)
-            rng = step_generator(config.seed, VALIDATION_STREAM, index)
-            batches.append(draw_batch(sampler, self.model, n_pairs, rng, coupling=config.data.coupling))
-        return batches
+        self.average.update(network)
+        return loss, gradient_norm, n_requests
 
     @torch.no_grad()
     def _validate(self) -> float:
-        """Return the loss of the averaged weights over all validation atoms."""
+        """Return the loss of the averaged weights over all validation atoms; keep the best model."""
         model = self._averaged_model()
-        total, n_atoms = 0.0, 0
+        total = torch.zeros((), dtype=torch.float64, device=model.device)
         for drawn in self.validation:
-            with _precision(self.config.precision, model.device):
-                loss = batch_loss(model, drawn, sigma=self.config.flow_sigma)
-            total += loss.item() * drawn.batch.n_atoms
-            n_atoms += drawn.batch.n_atoms
-        return total / n_atoms
+            total += self._loss(model, drawn)
+        loss = self.workers.sum(total).item()
+        if not math.isfinite(loss):
+            raise self._not_finite(f"validation loss {loss:g}")
+        self.validation_loss = loss
+        if self.best is None or loss < self.best:
+            self.best = loss
+            if self.workers.is_writer:
+                self.files.save_model("best", model)
+        return loss
+
+    def _checkpoint(self) -> None:
+        """Write the state and the averaged model, if the next step can start from them."""
+        self._check_good()
+        if not self.workers.is_writer:
+            return
+        self.files.save_state(
+            RunState(
+                network=self.model.network.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+                average=self.average.state_dict(),
+                step=self.step,
+                best=self.best,
+                train_loss=self.train_loss,
+                validation_loss=self.validation_loss,
+                info=self.model.info.to_dict(),
+            )
+        )
+        self.files.save_model("last", self._averaged_model())
+
+    @torch.no_grad()
+    def _check_good(self) -> None:
+        """Raise unless the next batch has a finite loss: a state that fails at once is not good."""
+        loss = self.workers.sum(self._loss(self.model, self._next_batch())).item()
+        sums = [weight.double().sum() for weight in self.average.weights.values()]
+        if not (math.isfinite(loss) and torch.stack(sums).isfinite().all()):
+            raise self._not_finite(f"the next loss is {loss:g}")
+
+    def _next_batch(self) -> TrainingBatch:
+        """Return this process' share of the pairs of the next step."""
+        n_pairs, workers = self.config.batch_size, self.workers
+        part = pair_range(n_pairs, rank=workers.rank, n_ranks=workers.n_ranks)
+        return self.sources[TRAIN_USE].draw(n_pairs, step=self.step, part=part)
+
+    def _loss(self, model: TitoModel, drawn: TrainingBatch) -> Tensor:
+        with forward_precision(self.config.precision, model.device):
+            return batch_loss(model, drawn, sigma=self.config.flow_sigma)
+
+    def _stop(self) -> None:
+        """Save the state and say how to go on."""
+        self._checkpoint()
+        # Whoever leaves first must not take the others down before the state is written.
+        self.workers.wait()
+        raise KeyboardInterrupt(
+            f"training stopped after step {self.step} of {self.config.n_steps}; "
+            f"the state is saved in {self.files.path}; run the same command again to go on"
+        )
+
+    def _log(self, row: LogRow) -> None:
+        if self.workers.is_writer:
+            self.files.log(row)
+            if self.events is not None:
+                self.events.log(row)
+
+    def _restore(self, saved: RunState) -> None:
+        model, path = self.model, self.files.path
+        if saved.info is not None:
+            info = ModelInfo.from_dict(saved.info)
+            if info.training_set_hash != model.info.training_set_hash:
+                raise ValueError(
+                    f"data.store: expected the data that the run in {path} was trained on (content "
+                    f"hash {info.training_set_hash[:12]}), got {self.config.data.store} "
+                    f"({model.info.training_set_hash[:12]}); set another out, or overwrite"
+                )
+            model.info = info
+        try:
+            model.network.load_state_dict(saved.network)
+            self.optimizer.load_state_dict(saved.optimizer)
+            self.average.load_state_dict(saved.average)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{path}: expected the state of the model in its config.yaml, got another ({reason}); "
+                "set another out, or overwrite"
+            ) from error
+        self.step, self.best = saved.step, saved.best
+        self.train_loss, self.validation_loss = saved.train_loss, saved.validation_loss
+
+    def _validation_batches(self) -> list[TrainingBatch]:
+        """Return this process' part of the validation pairs with their noise, drawn once."""
+        n_pairs, workers = self.config.n_validation_pairs, self.workers
+        part = pair_range(n_pairs, rank=workers.rank, n_ranks=workers.n_ranks)
+        size = max(self.config.batch_size // workers.n_ranks, 1)
+        return [
+            self.sources[VALIDATION_USE].draw(
+                n_pairs, step=0, part=slice(start, min(start + size, part.stop))
+            )
+            for start in range(part.start, part.stop, size)
+        ]
 
     def _averaged_model(self) -> TitoModel:
         network = copy.deepcopy(self.model.network)
         network.load_state_dict(self.average.weights)
         return TitoModel(self.model.config, self.model.info, network)
 
-    def _checkpoint(self) -> None:
-        self.files.save_state(
-            {
-                "network": self.model.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "average": self.average.state_dict(),
-                "step": self.step,
-                "best": self.best,
-            }
-        )
-        self.files.save_model("last", self._averaged_model())
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:i`` means here.
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, or CUDA was asked for and there is none.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cpu":
-        return torch.device("cpu")
-    name, _, index = device.partition(":")
-    if name != "cuda" or not (index.isdecimal() or not index):
-        raise ValueError(f"device: expected auto, cpu, cuda or cuda:i, got {device!r}")
-    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device: {device} was asked for, {torch.cuda.device_count()} CUDA devices are here")
-    return torch.device(device)
-
-
-def warn_about(config: TrainingConfig) -> None:
-    """Warn of settings that train a model with a known defect."""
-    if config.data.coupling in ("p", "pr", "rp"):
-        warnings.warn(
-            f"coupling {config.data.coupling!r} permutes base atoms by their targets, which changes the law of x_0 "
-            "for labelled atoms; sampling cannot reproduce it. Use r, unless you mean to compare",
-            stacklevel=2,
-        )
-    if config.model.n_embedding_layers == 1:
-        warnings.warn(
-            "n_embedding_layers=1: the condition cannot tell mirror images apart, since its only message "
-            "starts from zero vectors; use 2 or more",
-            stacklevel=2,
+    def _not_finite(self, what: str) -> NonFiniteError:
+        return NonFiniteError(
+            f"training stopped at step {self.step}: {what}; {self.files.kept()}; lower "
+            "optimizer.learning_rate or optimizer.gradient_clip and run the same command again"
         )
 
 
-def _new_model(config: TrainingConfig, store: Store, sampler: PairSampler) -> TitoModel:
-    """Return the model to train, with the facts of its training data."""
-    rows = [store.trajectories[index] for index in store.split_indices(config.data.train_split)]
-    molecules = [store.molecules[index] for index in sorted({row.molecule_idx for row in rows})]
-    temperatures = {row.temperature_k for row in rows}
-    unit = config.data.length_unit_nm or _length_unit_nm(config, sampler)
-    info = ModelInfo(
-        length_unit_nm=unit,
-        elements=tuple(sorted({int(z) for molecule in molecules for z in molecule.atomic_numbers})),
-        bond_types=(0, *sorted({int(kind) for molecule in molecules for kind in molecule.bond_type})),
-        formal_charges=tuple(sorted({0, *(q for molecule in molecules for q in molecule.formal_charges)})),
-        min_lag_ps=min(row.frame_interval_ps for row in rows),
-        coupling=config.data.coupling,
-        flow_sigma=config.flow_sigma,
-        temperature_k=temperatures.pop() if len(temperatures) == 1 else None,
-        training_set=Path(config.data.store).name,
-        training_set_hash=store.content_hash,
-    )
-    return TitoModel.create(config.model, info, seed=config.seed)
-
-
-def _length_unit_nm(config: TrainingConfig, sampler: PairSampler) -> float:
-    """Return the standard deviation of centred training positions, from 1,000 fixed frames."""
-    drawn = sampler.draw(1000, step_generator(config.seed, VALIDATION_STREAM, 2**32))
-    return float(np.round(drawn.next_positions.double().std().item(), 4))
-
-
-def _precision(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    return nullcontext()
+def _samplers(config: TrainingConfig, store: Store) -> dict[int, PairSampler]:
+    """Return the sampler of each use that the run has."""
+    splits = {TRAIN_USE: config.data.train_split}
+    if config.data.validation_split and config.n_validation_pairs:
+        splits[VALIDATION_USE] = config.data.validation_split
+    for name, split in zip(("train_split", "validation_split"), splits.values(), strict=False):
+        if split not in store.splits:
+            hint = '; set it to "" to train without validation' if name != "train_split" else ""
+            raise ValueError(
+                f"data.{name}: expected one of {', '.join(store.splits)}, got {split!r}{hint}"
+            )
+    return {
+        use: PairSampler(
+            store, split=split, max_lag_ps=config.model.max_lag_ps, lag_law=config.data.lag_law
+        )
+        for use, split in splits.items()
+    }

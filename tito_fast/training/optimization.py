@@ -1,15 +1,21 @@
-"""The optimizer, its learning rate over time, and the moving average of the weights."""
+"""The optimizer, its learning rate over time, the average of the weights, the precision."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tito_fast.training.config import OptimizerConfig
+from tito_fast.types import Precision
 
 
-def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
     """Return Adam, or AdamW where there is weight decay."""
     if config.weight_decay > 0:
         return torch.optim.AdamW(
@@ -19,7 +25,22 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
 
 
 def learning_rate(config: OptimizerConfig, step: int, *, n_steps: int) -> float:
-    """Return the learning rate of a step, counted from 0: linear warm-up, then constant or cosine."""
+    """Return the learning rate of a step: linear warm-up, then constant or cosine.
+
+    Parameters
+    ----------
+    config : OptimizerConfig
+    step : int
+        Counted from 0.
+    n_steps : int
+        Where the cosine ends.
+
+    Examples
+    --------
+    >>> config = OptimizerConfig(learning_rate=1.0, n_warmup_steps=2, final_learning_rate_share=0.0)
+    >>> [learning_rate(config, step, n_steps=4) for step in range(5)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
     if step < config.n_warmup_steps:
         return config.learning_rate * (step + 1) / config.n_warmup_steps
     if config.schedule == "constant":
@@ -30,12 +51,24 @@ def learning_rate(config: OptimizerConfig, step: int, *, n_steps: int) -> float:
     return config.learning_rate * (floor + (1 - floor) * cosine)
 
 
+def clip_gradients(parameters: Iterable[nn.Parameter], *, limit: float) -> Tensor:
+    """Scale all gradients together to a norm of at most ``limit``; return the norm before.
+
+    A ``limit`` of 0 scales nothing.
+    """
+    return torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf)
+
+
 class MovingAverage:
-    """Exponential moving average of a network's weights, warmed up: decay is at most (1 + n) / (10 + n).
+    """Exponential moving average of a network's weights.
+
+    Its decay rises with the number ``n`` of updates, ``min(decay, (1 + n) / (10 + n))``, so that the
+    first weights are soon forgotten.
 
     Parameters
     ----------
     network : nn.Module
+        Floating-point parameters and buffers only.
     decay : float
         Zero: the average is the network itself.
     """
@@ -43,7 +76,9 @@ class MovingAverage:
     def __init__(self, network: nn.Module, *, decay: float) -> None:
         self.decay = decay
         self.n_updates = 0
-        self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.weights = {
+            name: value.detach().clone() for name, value in network.state_dict().items()
+        }
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
@@ -51,9 +86,9 @@ class MovingAverage:
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates)) if self.decay else 0.0
         self.n_updates += 1
         new = network.state_dict()
-        ours = [self.weights[name] for name in self.weights]
         theirs = [new[name] for name in self.weights]
-        torch._foreach_lerp_(ours, theirs, 1 - decay)  # noqa: SLF001  the optimizers of torch use it too
+        # One call for all weights, as in the optimizers of torch.
+        torch._foreach_lerp_(list(self.weights.values()), theirs, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """Return everything that is needed to go on."""
@@ -67,3 +102,40 @@ class MovingAverage:
             if not isinstance(saved, Tensor):
                 raise TypeError(f"weights.{name}: expected a tensor, got {type(saved).__name__}")
             weight.copy_(saved)
+
+
+@contextmanager
+def forward_precision(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Autocast a forward pass for bf16; change nothing otherwise."""
+    if precision != "bf16":
+        yield
+        return
+    with torch.autocast(device.type, dtype=torch.bfloat16), _PromotedCross():
+        yield
+
+
+class _PromotedCross(TorchFunctionMode):
+    """Let a cross product take a bf16 and a float32 argument; autocast passes over it on a CPU."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  whatever func returns
+        if func is torch.linalg.cross:
+            dtype = torch.promote_types(args[0].dtype, args[1].dtype)
+            args = (args[0].to(dtype), args[1].to(dtype), *args[2:])
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def matmul_precision(precision: Precision) -> Iterator[None]:
+    """Let float32 products use TF32 where ``precision`` is tf32, and only there; restore it after."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,97 @@
+"""``tito-fast train``: train a model on a store, or go on with a run."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tito_fast.training.loop import Progress
+
+_SECONDS_BETWEEN_LINES = 5.0
+_COLUMNS = "step,train_loss,validation_loss,samples_per_s,remaining_s"
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings of the run (YAML).")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting, as model.n_features=32; repeat it."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start afresh where the run exists.")
+    ] = False,
+) -> None:
+    """Train a model as CONFIG says; the same command again goes on with a run that was stopped."""
+    # Here, for torch takes seconds to import and --help should not.
+    from tito_fast.training.config import read_training_config  # noqa: PLC0415
+    from tito_fast.training.loop import train as train_model  # noqa: PLC0415
+
+    settings = read_training_config(config, overrides=set_ or ())
+    display = _bar if sys.stdout.isatty() else _lines
+    with display(settings.n_steps) as on_step:
+        result = train_model(settings, on_step=on_step, overwrite=overwrite)
+    if result.rank != 0:
+        return
+    typer.echo(
+        f"{result.model_path}: {result.step} steps, loss {_text(result.train_loss)}, "
+        f"validation loss {_text(result.validation_loss)} (best {_text(result.best_validation_loss)})"
+    )
+
+
+@contextmanager
+def _lines(n_steps: int) -> Iterator[Callable[["Progress"], None]]:
+    """Print a line every few seconds, for logs; the last step always."""
+    last = -float("inf")
+
+    def on_step(progress: "Progress") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _SECONDS_BETWEEN_LINES and progress.step < n_steps:
+            return
+        if last < 0:
+            typer.echo(_COLUMNS)
+        last = now
+        typer.echo(
+            f"{progress.step},{_text(progress.loss)},{_text(progress.validation_loss, none='')},"
+            f"{progress.samples_per_s:.1f},{progress.remaining_s:.0f}"
+        )
+        sys.stdout.flush()
+
+    yield on_step
+
+
+@contextmanager
+def _bar(n_steps: int) -> Iterator[Callable[["Progress"], None]]:
+    """Show a bar on the terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415
+
+    with Bar(
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]}  validation {task.fields[validation]}"),
+        TextColumn("{task.fields[rate]} samples/s  {task.fields[remaining]} left"),
+    ) as bar:
+        task = bar.add_task("", total=n_steps, loss="-", validation="-", rate="-", remaining="-")
+
+        def on_step(progress: "Progress") -> None:
+            bar.update(
+                task,
+                completed=progress.step,
+                loss=_text(progress.loss),
+                validation=_text(progress.validation_loss),
+                rate=f"{progress.samples_per_s:.0f}",
+                remaining=str(timedelta(seconds=round(progress.remaining_s))),
+            )
+
+        yield on_step
+
+
+def _text(value: float | None, *, none: str = "-") -> str:
+    return none if value is None else f"{value:.5g}"
