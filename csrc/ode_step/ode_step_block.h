@@ -41,7 +41,7 @@ TITO_HOST_DEVICE void ode_step_fwd_block(const Context& context, const T* positi
   double partial = 0.0;
   for (std::int64_t e = 3 * start + context.thread(); e < 3 * end; e += context.n_threads()) {
     T step = T(0);
-    for (int k = 0; k < coefficients.n_stages; ++k) {
+    for (std::int64_t k = 0; k < coefficients.n_stages; ++k) {
       step += coefficients.value[k] * velocities[k * 3 * n_atoms + e];
     }
     const T moved = positions[e] + step;
@@ -73,7 +73,7 @@ TITO_HOST_DEVICE void ode_step_bwd_block(const Context& context, const T* grad, 
   for (std::int64_t e = 3 * start + context.thread(); e < 3 * end; e += context.n_threads()) {
     const T projected = static_cast<T>(static_cast<double>(grad[e]) - mean);
     grad_positions[e] = projected;
-    for (int k = 0; k < coefficients.n_stages; ++k) {
+    for (std::int64_t k = 0; k < coefficients.n_stages; ++k) {
       grad_velocities[k * 3 * n_atoms + e] = coefficients.value[k] * projected;
     }
   }

@@ -38,7 +38,7 @@ void ode_step_fwd_cpu(const T* positions, const T* velocities, T* next,
     const std::int64_t end = batch_ptr[m + 1];
     for (std::int64_t e = 3 * start; e < 3 * end; ++e) {
       T step = T(0);
-      for (int k = 0; k < coefficients.n_stages; ++k) {
+      for (std::int64_t k = 0; k < coefficients.n_stages; ++k) {
         step += coefficients.value[k] * velocities[k * 3 * n_atoms + e];
       }
       next[e] = positions[e] + step;
@@ -60,7 +60,7 @@ void ode_step_bwd_cpu(const T* grad, T* grad_positions, T* grad_velocities,
     const std::int64_t end = batch_ptr[m + 1];
     for (std::int64_t e = 3 * start; e < 3 * end; ++e) grad_positions[e] = grad[e];
     if (center) center_rows(grad_positions, start, end);
-    for (int k = 0; k < coefficients.n_stages; ++k) {
+    for (std::int64_t k = 0; k < coefficients.n_stages; ++k) {
       T* const grad_velocity = grad_velocities + k * 3 * n_atoms;
       for (std::int64_t e = 3 * start; e < 3 * end; ++e) {
         grad_velocity[e] = coefficients.value[k] * grad_positions[e];

@@ -27,7 +27,8 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     ode_step_fwd_kernel(const T* __restrict__ positions, const T* __restrict__ velocities,
                         T* __restrict__ next, const std::int64_t* __restrict__ batch_ptr,
-                        std::int64_t n_atoms, StageCoefficients<T> coefficients, bool center) {
+                        std::int64_t n_atoms,
+                        const __grid_constant__ StageCoefficients<T> coefficients, bool center) {
   __shared__ double sums[kThreads];
   const std::int64_t start = clamped(batch_ptr[blockIdx.x], n_atoms);
   const std::int64_t end = clamped(batch_ptr[blockIdx.x + 1], n_atoms);
@@ -40,7 +41,8 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     ode_step_bwd_kernel(const T* __restrict__ grad, T* __restrict__ grad_positions,
                         T* __restrict__ grad_velocities, const std::int64_t* __restrict__ batch_ptr,
-                        std::int64_t n_atoms, StageCoefficients<T> coefficients, bool center) {
+                        std::int64_t n_atoms,
+                        const __grid_constant__ StageCoefficients<T> coefficients, bool center) {
   __shared__ double sums[kThreads];
   const std::int64_t start = clamped(batch_ptr[blockIdx.x], n_atoms);
   const std::int64_t end = clamped(batch_ptr[blockIdx.x + 1], n_atoms);

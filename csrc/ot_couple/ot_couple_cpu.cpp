@@ -26,33 +26,34 @@ struct Workspace {
 };
 
 // coupled[i] <- coupled[j(i)] with j minimising sum_i |target[i] - coupled[j(i)]|^2.
-void permute(Workspace& work, int n) {
+void permute(Workspace& work, std::ptrdiff_t n) {
   const double* const coupled = work.coupled.data();
   const double* const target = work.target.data();
-  work.cost.resize(static_cast<std::size_t>(n) * n);
-  for (int i = 0; i < n; ++i) {
+  work.cost.resize(static_cast<std::size_t>(n * n));
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
     const double x = target[3 * i];
     const double y = target[3 * i + 1];
     const double z = target[3 * i + 2];
-    double* const row = work.cost.data() + static_cast<std::size_t>(i) * n;
-    for (int j = 0; j < n; ++j) {
+    double* const row = work.cost.data() + i * n;
+    for (std::ptrdiff_t j = 0; j < n; ++j) {
       const double dx = x - coupled[3 * j];
       const double dy = y - coupled[3 * j + 1];
       const double dz = z - coupled[3 * j + 2];
       row[j] = dx * dx + dy * dy + dz * dz;
     }
   }
-  const std::vector<int>& column_of_row = work.solver.solve(work.cost.data(), n);
-  work.shuffled.resize(static_cast<std::size_t>(3) * n);
-  for (int i = 0; i < n; ++i) {
-    for (int c = 0; c < 3; ++c) work.shuffled[3 * i + c] = coupled[3 * column_of_row[i] + c];
+  const std::vector<int>& column_of_row = work.solver.solve(work.cost.data(), static_cast<int>(n));
+  work.shuffled.resize(static_cast<std::size_t>(3 * n));
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    for (int c = 0; c < 3; ++c)
+      work.shuffled[3 * i + c] = coupled[3 * std::ptrdiff_t{column_of_row[i]} + c];
   }
   work.coupled.swap(work.shuffled);
 }
 
-void rotate(Workspace& work, int n) {
+void rotate(Workspace& work, std::ptrdiff_t n) {
   Matrix3 covariance{};
-  for (int i = 0; i < n; ++i) {
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
     const double* const p = work.target.data() + 3 * i;
     const double* const q = work.coupled.data() + 3 * i;
     for (int r = 0; r < 3; ++r) {
@@ -60,7 +61,7 @@ void rotate(Workspace& work, int n) {
     }
   }
   const Matrix3 rotation = kabsch_rotation(covariance);
-  for (int i = 0; i < n; ++i) {
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
     double* const q = work.coupled.data() + 3 * i;
     const double x = q[0];
     const double y = q[1];
@@ -72,12 +73,13 @@ void rotate(Workspace& work, int n) {
 }
 
 template <typename T>
-bool couple(const T* x_0, const T* x_1, T* coupled, int n, CouplingSteps steps, Workspace& work) {
-  work.coupled.resize(static_cast<std::size_t>(3) * n);
-  work.target.resize(static_cast<std::size_t>(3) * n);
+bool couple(const T* x_0, const T* x_1, T* coupled, std::ptrdiff_t n, CouplingSteps steps,
+            Workspace& work) {
+  work.coupled.resize(static_cast<std::size_t>(3 * n));
+  work.target.resize(static_cast<std::size_t>(3 * n));
   // 0 * value is NaN for infinities and NaN, else a zero: one test for the whole molecule.
   double zero = 0.0;
-  for (int e = 0; e < 3 * n; ++e) {
+  for (std::ptrdiff_t e = 0; e < 3 * n; ++e) {
     work.coupled[e] = static_cast<double>(x_0[e]);
     work.target[e] = static_cast<double>(x_1[e]);
     zero += 0.0 * work.coupled[e] + 0.0 * work.target[e];
@@ -86,7 +88,7 @@ bool couple(const T* x_0, const T* x_1, T* coupled, int n, CouplingSteps steps, 
   if (steps.permute_first) permute(work, n);
   if (steps.rotate) rotate(work, n);
   if (steps.permute_last) permute(work, n);
-  for (int e = 0; e < 3 * n; ++e) coupled[e] = static_cast<T>(work.coupled[e]);
+  for (std::ptrdiff_t e = 0; e < 3 * n; ++e) coupled[e] = static_cast<T>(work.coupled[e]);
   return true;
 }
 
@@ -115,7 +117,7 @@ void ot_couple_fwd_cpu(const T* x_0, const T* x_1, T* coupled, const std::int64_
 #pragma omp for schedule(dynamic, 64)
     for (std::int64_t m = 0; m < n_molecules; ++m) {
       const std::int64_t start = 3 * batch_ptr[m];
-      const int n = static_cast<int>(batch_ptr[m + 1] - batch_ptr[m]);
+      const std::ptrdiff_t n = batch_ptr[m + 1] - batch_ptr[m];
       if (n == 0) continue;
       if (!couple(x_0 + start, x_1 + start, coupled + start, n, steps, work)) {
         std::int64_t seen = first_bad.load();

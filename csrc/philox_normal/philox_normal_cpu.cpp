@@ -16,7 +16,7 @@ constexpr double kUniformUnit = 1.0 / 16777216.0;  // 2^-24: uniforms keep a wor
 
 // Box-Muller in double, rounded once: (n_0, n_1) from words (0, 1), (n_2, n_3) from words (2, 3).
 void normals_of_block(const PhiloxBlock& block, float* normals) {
-  for (int pair = 0; pair < 2; ++pair) {
+  for (std::ptrdiff_t pair = 0; pair < 2; ++pair) {
     const double u1 = ((block.word[2 * pair] >> 8) + 1.0) * kUniformUnit;
     const double u2 = (block.word[2 * pair + 1] >> 8) * kUniformUnit;
     const double radius = std::sqrt(-2.0 * std::log(u1));
