@@ -32,14 +32,14 @@ def error_of(solver, time_grid):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_halving_the_step_divides_the_error_by_two_to_the_order(name):
     solver = solver_by_name(name)
-    coarse, fine = (error_of(solver, uniform_grid(n)) for n in (40, 80))
+    coarse, fine = (error_of(solver, uniform_grid(n)) for n in (160, 320))
     assert math.log2(coarse / fine) == pytest.approx(solver.order, abs=0.25)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_grid_of_uneven_steps_keeps_the_order(name):
     solver = solver_by_name(name)
-    grids = [tuple((i / n) ** 1.5 for i in range(n + 1)) for n in (60, 120)]
+    grids = [tuple((i / n) ** 1.5 for i in range(n + 1)) for n in (160, 320)]
     coarse, fine = (error_of(solver, grid) for grid in grids)
     assert math.log2(coarse / fine) == pytest.approx(solver.order, abs=0.35)
 

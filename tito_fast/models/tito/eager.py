@@ -28,16 +28,13 @@ from tito_fast.models.tito.eager_tiles import (
     Kinds,
     Tile,
     make_tiles,
+    pad_rows,
     tile_geometry,
     vector_length,
 )
 from tito_fast.models.tito.layers import Message, Mlp, Readout, Update
 from tito_fast.models.tito.network import ConditionNetwork, TitoNetwork
 from tito_fast.ops import center
-
-# BLAS takes other kernels for the rows that do not fill its register tile, so a row's bytes would depend on how
-# many rows there are. On a multiple of 16 rows they do not (tested for float32 and float64).
-ROW_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -144,14 +141,9 @@ def velocity(
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``inputs @ weight.T + bias`` for inputs (n, ·), computed on a multiple of 16 rows."""
+    """Return ``inputs @ weight.T + bias`` for inputs (n, ·), computed on a whole block of rows."""
     n_rows = inputs.shape[0]
-    n_missing = -n_rows % ROW_MULTIPLE
-    if n_missing == 0 or torch.is_grad_enabled():
-        # Training promises no bytes beyond its own repetition, and has the same rows then.
-        return functional.linear(inputs, weight, bias)
-    padded = functional.pad(inputs, (0, 0, 0, n_missing))
-    return functional.linear(padded, weight, bias)[:n_rows]
+    return functional.linear(pad_rows(inputs), weight, bias)[:n_rows]
 
 
 def pair_encoding(dist: Tensor, *, n_features: int, length: float) -> Tensor:
@@ -283,7 +275,9 @@ def _sums(
             geometry,
             weights,
         )
-        gate, to_sum, *de = torch.split(product, [width, 3 * width, width][: len(blocks) - 2], dim=1)
+        gate, to_sum, *de = torch.split(
+            product, [width, 3 * width, width][: len(blocks) - 2], dim=1
+        )
         v = vectors[tile.atoms]
         summed = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 3 * width))
         direction, ds, cross = torch.split(summed, width, dim=2)
@@ -404,11 +398,10 @@ def _run_mlp(block: Mlp, inputs: Tensor, *, rows: slice = slice(None)) -> Tensor
 
 def _mlp_tail(block: Mlp, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the MLP after its first linear, with ``weight`` and ``bias`` for its last."""
-    hidden = _norm_silu(block.norms[0], hidden)
-    hidden = _norm_silu(
-        block.norms[1], linear(hidden, block.linears[1].weight, block.linears[1].bias)
-    )
-    return linear(hidden, weight, bias)
+    n_rows = hidden.shape[0]
+    hidden = _norm_silu(block.norms[0], pad_rows(hidden))
+    hidden = functional.linear(hidden, block.linears[1].weight, block.linears[1].bias)
+    return functional.linear(_norm_silu(block.norms[1], hidden), weight, bias)[:n_rows]
 
 
 def _norm_silu(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
@@ -427,7 +420,8 @@ def _blocks(last: nn.Linear, blocks: list[int], width: int) -> tuple[Tensor, Ten
 
 def _linear_vectors(vectors: Tensor, weight: Tensor) -> Tensor:
     """Return the bias-free linear of the features of vectors (n_atoms, 3, ·)."""
-    return linear(vectors.reshape(-1, vectors.shape[-1]), weight).view(vectors.shape[0], 3, -1)
+    flat = linear(vectors.reshape(-1, vectors.shape[-1]), weight)
+    return flat.view(vectors.shape[0], 3, weight.shape[0])
 
 
 def _take(rows: Tensor, order: Tensor | None) -> Tensor:

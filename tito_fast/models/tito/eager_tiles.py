@@ -12,6 +12,15 @@ CPU_TILE_BYTES = 4 * 2**20
 GPU_TILE_BYTES = 2**30
 
 
+# BLAS takes another kernel for rows that do not fill its register tile, and torch's loops take the scalar exponential
+# for elements that do not fill their vectors. A row's bytes depend on how many rows there are, unless every thread has
+# whole blocks of rows.
+BLOCK_ROWS = 32
+BLOCK_ELEMENTS = 64
+# torch gives a thread at least this many elements (at::internal::GRAIN_SIZE).
+GRAIN_ELEMENTS = 32768
+
+
 @dataclass(frozen=True)
 class Tile:
     """``n_molecules`` molecules of ``n_atoms`` atoms; its edges are (molecule, receiver, source), diagonal included."""
@@ -46,7 +55,7 @@ class Geometry:
     """Distances and vectors of a tile."""
 
     n_pairs: int
-    pair_dist: Tensor  # (more than n_pairs, a multiple of 16)
+    pair_dist: Tensor  # (more than n_pairs, whole blocks)
     pair_slot: Tensor  # (n_edges,): as the tile's, with a cutoff the missing edges at n_pairs too
     vec_and_one: Tensor  # (receivers, 4, sources): saturated vector of each edge, then 1
 
@@ -104,7 +113,7 @@ def tile_geometry(
     b, n = tile.n_molecules, tile.n_atoms
     vec, dist = _differences(tile, positions)
     pair_dist = dist[:, tile.pair_receiver, tile.pair_source].flatten()
-    n_padded = (tile.n_pairs // 16 + 1) * 16
+    n_padded = padded_rows(tile.n_pairs + 1, 1)
     pair_dist = torch.nn.functional.pad(pair_dist, (0, n_padded - tile.n_pairs))
     saturated = vec / (1 + dist).unsqueeze(-1)
     vec_and_one = torch.cat([saturated, torch.ones_like(dist).unsqueeze(-1)], dim=-1)
@@ -117,6 +126,31 @@ def tile_geometry(
     return Geometry(
         tile.n_pairs, pair_dist, slot, vec_and_one.view(b * n, n, 4).transpose(1, 2).contiguous()
     )
+
+
+def padded_rows(n_rows: int, width: int) -> int:
+    """Return the least number of rows above ``n_rows`` that gives every thread of torch whole blocks."""
+    block = max(BLOCK_ROWS, BLOCK_ELEMENTS // width)
+    n_threads = 1
+    while True:
+        step = block * n_threads
+        padded = -(-n_rows // step) * step
+        used = min(torch.get_num_threads(), -(-padded * width // GRAIN_ELEMENTS))
+        if used <= n_threads:
+            return padded
+        n_threads += 1
+
+
+def pad_rows(rows: Tensor) -> Tensor:
+    """Return ``rows`` (n, width) with rows of zeros up to whole blocks.
+
+    Only without gradients: training repeats the same batches of rows, and nothing else is promised there.
+    """
+    if torch.is_grad_enabled() or rows.device.type != "cpu":
+        return rows
+    n_rows, width = rows.shape
+    n_missing = padded_rows(n_rows, width) - n_rows
+    return torch.nn.functional.pad(rows, (0, 0, 0, n_missing)) if n_missing else rows
 
 
 def vector_length(vectors: Tensor, *, dim: int) -> Tensor:

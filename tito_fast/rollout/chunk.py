@@ -1,0 +1,115 @@
+"""Replicas that are advanced together, and how many fit."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tito_fast.data.batch import MoleculeBatch
+from tito_fast.data.molecule import Molecule
+from tito_fast.models.tito.model import TitoModel
+from tito_fast.noise import CounterNoise
+from tito_fast.rollout.config import RolloutConfig
+from tito_fast.rollout.engine import FlowSettings, resolve_vector_start, transition
+from tito_fast.solvers import uniform_grid
+
+# On a CPU more replicas than these bytes hold are no faster; the rest of the memory is the user's.
+CPU_CHUNK_BYTES = 2**29
+GPU_MEMORY_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trajectory: a replica of a molecule."""
+
+    molecule_idx: int
+    molecule: Molecule
+    replica: int
+
+
+def flow_settings(model: TitoModel, config: RolloutConfig) -> FlowSettings:
+    """Return how each transition is integrated: the config's choices, the model's where it leaves them open."""
+    return FlowSettings(
+        solver=config.solver,
+        time_grid=uniform_grid(config.n_ode_steps),
+        vector_start=resolve_vector_start(
+            model, solver=config.solver, requested=config.vector_start
+        ),
+        base_std=model.info.base_std if config.base_std is None else config.base_std,
+    )
+
+
+class Chunk:
+    """Trajectories in one batch.
+
+    Parameters
+    ----------
+    model : TitoModel
+        On the device and in the dtype that it is to run in.
+    rows : sequence of Row
+    config : RolloutConfig
+    """
+
+    def __init__(self, model: TitoModel, rows: Sequence[Row], config: RolloutConfig) -> None:
+        self._model, self._config = model, config
+        molecules = [row.molecule for row in rows]
+        batch = MoleculeBatch.from_molecules(molecules, device=model.device)
+        self._prepared = model.prepare(batch, backend=config.backend)
+        self._settings = flow_settings(model, config)
+        self._noise = CounterNoise(
+            config.seed,
+            [molecule.noise_hash for molecule in molecules],
+            [row.replica for row in rows],
+            sizes=batch.sizes,
+            n_features=model.config.n_features,
+            device=model.device,
+            dtype=model.dtype,
+        )
+        self._temperature = None
+        if config.temperature_k is not None:
+            self._temperature = self._per_row(len(rows), config.temperature_k)
+        self._n_rows = len(rows)
+
+    def run(self, scaled_positions: Tensor, *, first_step: int, last_step: int) -> Iterator[Tensor]:
+        """Yield the scaled positions (n_atoms, 3) after each of the steps ``first_step`` … ``last_step − 1``."""
+        x = scaled_positions
+        for step in range(first_step, last_step):
+            with precision_scope(self._config, self._model):
+                x = transition(
+                    self._model,
+                    self._prepared,
+                    x,
+                    lag_time_ps=self._per_row(self._n_rows, self._config.lag_time_ps(step)),
+                    noise=self._noise,
+                    rollout_step=step,
+                    settings=self._settings,
+                    temperature_k=self._temperature,
+                )
+            yield x
+
+    def _per_row(self, n_rows: int, value: float) -> Tensor:
+        return torch.full((n_rows,), value, dtype=self._model.dtype, device=self._model.device)
+
+
+def precision_scope(config: RolloutConfig, model: TitoModel) -> AbstractContextManager[object]:
+    """Return the context in which matrix products have the config's precision."""
+    if config.precision == "bf16":
+        return torch.autocast(model.device.type, dtype=torch.bfloat16)
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    return nullcontext()
+
+
+def rows_per_chunk(model: TitoModel, config: RolloutConfig, n_atoms: int) -> int:
+    """Return how many molecules of ``n_atoms`` atoms are advanced together."""
+    if config.batch_size is not None:
+        return config.batch_size
+    element = torch.finfo(model.dtype).bits // 8
+    # The condition's edges, their share of the first layer, the running edges and two temporaries.
+    bytes_per_row = 5 * n_atoms**2 * model.config.n_features * element + 1
+    budget = CPU_CHUNK_BYTES
+    if model.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(model.device)
+        budget = int(GPU_MEMORY_SHARE * free)
+    return max(1, budget // bytes_per_row)
