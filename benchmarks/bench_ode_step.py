@@ -26,6 +26,7 @@ STEP_SIZE = 0.05
 
 # torch.compile itself uses what torch deprecates.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("backend", "shape", "n_stages"), CASES)
 def test_ode_step(benchmark: Any, backend, shape, n_stages, device):

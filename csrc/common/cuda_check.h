@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/cuda_info.h"
+
 namespace tito_fast {
 
 inline void check_cuda(cudaError_t status, const char* what) {
@@ -19,7 +21,7 @@ inline void check_cuda(cudaError_t status, const char* what) {
 class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
-    check_cuda(cudaGetDevice(&previous_), "device: no CUDA device can be used");
+    if (cudaGetDevice(&previous_) != cudaSuccess) throw std::runtime_error(cuda_device_problem());
     if (device != previous_) check_cuda(cudaSetDevice(device), "device: cannot be selected");
     current_ = device;
   }

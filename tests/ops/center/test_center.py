@@ -103,3 +103,18 @@ def test_batch_equals_loop_bitwise_for_any_threads(backend, restore_threads):
             positions[start:end], batch_ptr=torch.tensor([0, end - start]), backend=backend
         )
         assert torch.equal(alone, together[start:end])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_cuda_matches_reference(sizes, backend):
+    positions, batch_ptr = make_case(sizes)
+    on_device = positions.cuda(), batch_ptr.cuda()
+    result = center(on_device[0], batch_ptr=on_device[1], backend=backend)
+    assert torch.equal(result, center(on_device[0], batch_ptr=on_device[1], backend=backend))
+    check_against_reference(
+        result,
+        center(positions, batch_ptr=batch_ptr, backend="reference"),
+        center(positions.double(), batch_ptr=batch_ptr, backend="reference"),
+    )

@@ -70,13 +70,14 @@ def test_gradients_match_reference(sizes, dtype, center):
         check_against_reference(ours, theirs, reference64)
 
 
+@pytest.mark.parametrize("backend", ["native", "reference"])
 @pytest.mark.parametrize("center", [True, False])
-def test_gradcheck_once_and_twice(center):
+def test_gradcheck_once_and_twice(center, backend):
     case = make_case([0, 3, 1, 2], n_stages=2, dtype=torch.float64)
     inputs = (case.positions.requires_grad_(), case.velocities.requires_grad_())
 
     def step(positions, velocities):
-        return ode_step(positions, velocities, **vars(case.step), center=center, backend="native")
+        return ode_step(positions, velocities, **vars(case.step), center=center, backend=backend)
 
     assert torch.autograd.gradcheck(step, inputs)
     assert torch.autograd.gradgradcheck(step, inputs)

@@ -73,8 +73,8 @@ def ode_step(
     -----
     Native: one pass over the data, one launch on CUDA, the mean in double, no synchronisation,
     CUDA graphs yes. Deterministic: each molecule is summed in one fixed order, independent of the
-    batch and of the number of threads. Differentiable in ``positions`` and ``velocities``, twice in
-    the native backend.
+    batch and of the number of threads. Differentiable in ``positions`` and ``velocities``, any number
+    of times.
 
     Examples
     --------

@@ -191,11 +191,6 @@ class _StepBackward(torch.autograd.Function):
         return grad, None, None, None, None
 
 
-# Any, for torch gives apply no types.
-_STEP: Any = _Step.apply
-_STEP_BACKWARD: Any = _StepBackward.apply
-
-
 def _autograd_forward(
     positions: Tensor,
     velocities: Tensor,
@@ -207,14 +202,18 @@ def _autograd_forward(
     if not (torch.is_grad_enabled() and (positions.requires_grad or velocities.requires_grad)):
         with torch._C._AutoDispatchBelowAutograd():
             return ode_step_native(positions, velocities, weights, step_size, batch_ptr, center)
-    result: Tensor = _STEP(positions, velocities, weights, step_size, batch_ptr, center)
+    result: Tensor = _Step.apply(  # type: ignore[no-untyped-call]
+        positions, velocities, weights, step_size, batch_ptr, center
+    )
     return result
 
 
 def _autograd_backward(
     grad: Tensor, weights: list[float], step_size: float, batch_ptr: Tensor, center: bool
 ) -> tuple[Tensor, Tensor]:
-    pair: tuple[Tensor, Tensor] = _STEP_BACKWARD(grad, weights, step_size, batch_ptr, center)
+    pair: tuple[Tensor, Tensor] = _StepBackward.apply(  # type: ignore[no-untyped-call]
+        grad, weights, step_size, batch_ptr, center
+    )
     return pair
 
 
