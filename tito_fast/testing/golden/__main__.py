@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import typer
 
-from tito_fast.errors import BackendUnavailableError
 from tito_fast.testing.golden.recording import DTYPES
 from tito_fast.testing.golden.replay import Replay, replay
 from tito_fast.types import BACKENDS
+
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = replay(
                 path, backend=options.backend, dtype=options.dtype, device=options.device
             )
-        except (OSError, ValueError, BackendUnavailableError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             typer.echo(f"error: {_one_line(error)}", err=True)
             continue
         _show(found, backend=options.backend, device=options.device)
@@ -67,4 +68,8 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)

@@ -15,6 +15,7 @@ class Quantity(StrEnum):
     TRAJECTORY = "trajectory"
     LOSS = "loss"
     INTERMEDIATE = "intermediate"
+    ENCODING = "encoding"
     GRADIENT = "gradient"
     LOSS_CURVE = "loss curve"
     TRAINED_PARAMETERS = "trained parameters"
@@ -26,8 +27,10 @@ TOLERANCES: Final[dict[Quantity, dict[str, float]]] = {
     # States, velocities on the way and frames of a trajectory: errors grow over the steps.
     Quantity.TRAJECTORY: {"float64": 1e-10, "float32": 5e-5},
     Quantity.LOSS: {"float64": 1e-10, "float32": 2e-5},
-    # Features, distances, encodings, coupled and centred coordinates, the interpolant.
+    # Features, distances, coupled and centred coordinates, the interpolant.
     Quantity.INTERMEDIATE: {"float64": 1e-10, "float32": 2e-5},
+    # Phases of some hundred radians are rounded to some 1e-5 radians in float32, on both sides.
+    Quantity.ENCODING: {"float64": 1e-10, "float32": 1e-4},
     # Gradients and their norms, each relative to its own parameter's.
     Quantity.GRADIENT: {"float64": 1e-8, "float32": 1e-4},
     Quantity.LOSS_CURVE: {"float64": 1e-7, "float32": 1e-3},
@@ -147,6 +150,17 @@ def worst(
         error=errors[culprit],
         tolerance=TOLERANCES[quantity][dtype],
         note=f"worst of {len(errors)}: {culprit}{skipped}",
+    )
+
+
+def failed(name: str, *, dtype: str, quantity: Quantity, note: str) -> Line:
+    """Return the line of a quantity that cannot be compared because something before it is wrong."""
+    return Line(
+        dtype=dtype,
+        name=name,
+        error=float("inf"),
+        tolerance=TOLERANCES[quantity][dtype],
+        note=note,
     )
 
 

@@ -69,7 +69,7 @@ def _positional_encoder(section: Section, settings: ReplaySettings) -> Iterator[
                 values, n_features=recorded.count("dim"), length=recorded.number("max_length")
             )
             yield compare(
-                name, encoded, recorded.tensor(dtype), dtype=dtype, quantity=Quantity.INTERMEDIATE
+                name, encoded, recorded.tensor(dtype), dtype=dtype, quantity=Quantity.ENCODING
             )
 
 

@@ -37,7 +37,7 @@ class ReplaySettings:
 
 
 class Section:
-    """A dictionary of a recording, with checked access.
+    """A dictionary of a recording, with checked access; a key with the value None counts as absent.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Section:
         return self._content.get(key) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return (str(key) for key in self._content)
+        return (str(key) for key, value in self._content.items() if value is not None)
 
     def section(self, key: str) -> "Section":
         """Return the dictionary under ``key``."""
@@ -108,6 +108,10 @@ class Section:
             raise ValueError(f"{self._at(key)}: expected a whole number above zero, got {value:g}")
         return int(value)
 
+    def as_mapping(self) -> Mapping[Any, Any]:
+        """Return the dictionary itself."""
+        return self._content
+
     def raw(self, key: str) -> Any:  # noqa: ANN401  whatever the file has
         """Return what is under ``key``."""
         return self._get(key)
@@ -142,7 +146,8 @@ def open_recording(path: Path) -> Section:
         If the file is damaged or holds something else.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a recording, got no such file")
+        what = "a folder" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: expected a recording, got {what}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
@@ -207,16 +212,25 @@ def per_molecule(inputs: Section, key: str, n_molecules: int) -> Tensor:
     return values
 
 
+def read_temperature(inputs: Section, model: TitoModel, n_molecules: int) -> Tensor | None:
+    """Return the temperatures; None for a model that takes none, whatever the recording has."""
+    if not model.config.has_temperature:
+        return None
+    return per_molecule(inputs, "temperature", n_molecules)
+
+
 def read_vectors(recording: Section, *shape: int | str) -> Tensor:
     """Return ``equivariant_noise``, recorded feature before xyz, as (..., n_atoms, 3, n_features)."""
     return recording.tensor("equivariant_noise", *shape).swapaxes(-1, -2).contiguous()
 
 
 def read_model(recording: Section, *, dtype: str, device: torch.device) -> TitoModel:
-    """Return a new model with the recorded weights: ``state_dict`` and ``config``."""
-    released = released_checkpoint(
-        {"state_dict": recording.tensors("state_dict"), "config": recording.raw("config")}
-    )
+    """Return a new model with the recorded weights: ``state_dict`` and ``config``, or ``checkpoint``."""
+    if "state_dict" not in recording and "checkpoint" in recording:
+        content = recording.section("checkpoint").as_mapping()
+    else:
+        content = {"state_dict": recording.tensors("state_dict"), "config": recording.raw("config")}
+    released = released_checkpoint(content)
     config = released_config_to_tito(released.config)
     # A copy: training must not change what was recorded.
     weights = {name: w.clone() for name, w in state_dict_to_ours(released.state_dict).items()}

@@ -69,7 +69,8 @@ def replay(
     ----------
     path : str or Path
         A recording of format ``tito-golden-velocity-1``, ``-train-1``, ``-sample-1`` or ``-parts-1``,
-        or a Lightning checkpoint with a recording ``*.pt`` beside it whose ``checkpoint_file`` names it.
+        or a Lightning checkpoint with a recording ``*_expected.pt`` beside it that names it under
+        ``checkpoint_file``.
     backend : Backend
         ``reference`` compares everything that is recorded, another what it computes.
     dtype : {"float32", "float64"} or None
@@ -123,9 +124,7 @@ def _find(path: Path) -> tuple[Path, Section]:
     try:
         return path, open_recording(path)
     except NotARecordingError:
-        for beside in sorted(path.parent.glob("*.pt")):
-            if beside == path:
-                continue
+        for beside in sorted(path.parent.glob("*_expected.pt")):
             try:
                 recording = open_recording(beside)
             except NotARecordingError:
@@ -140,6 +139,8 @@ def _device(device: torch.device | str) -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device: expected cpu, cuda or cuda:i, got {device!r}") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected cpu, cuda or cuda:i, got {device!r}")
     n_devices = torch.cuda.device_count()
     if found.type == "cuda" and (found.index or 0) >= n_devices:
         raise ValueError(f"device: expected one of {n_devices} CUDA devices, got {device!r}")

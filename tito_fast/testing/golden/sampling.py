@@ -16,6 +16,7 @@ from tito_fast.testing.golden.recording import (
     per_molecule,
     read_batch,
     read_model,
+    read_temperature,
     read_vectors,
     recorded_dtypes,
 )
@@ -87,9 +88,7 @@ def _roll_out(recording: Section, *, dtype: str, settings: ReplaySettings) -> di
     def cast(values: Tensor) -> Tensor:
         return values.to(settings.device, DTYPES[dtype])
 
-    temperature_k = None
-    if "temperature" in inputs:
-        temperature_k = cast(per_molecule(inputs, "temperature", batch.n_molecules))
+    temperature_k = read_temperature(inputs, model, batch.n_molecules)
     noise = _read_noise(recording, batch, model, n_steps=n_steps, n_ode_steps=n_ode_steps)
     base_samples, vector_starts = cast(noise[0]), cast(noise[1])
     # The released sampler centers its base samples over the whole batch, and nothing after that:
@@ -109,7 +108,7 @@ def _roll_out(recording: Section, *, dtype: str, settings: ReplaySettings) -> di
                 noise=RecordedNoise(base_samples, vector_starts),
                 rollout_step=rollout_step,
                 settings=flow,
-                temperature_k=temperature_k,
+                temperature_k=None if temperature_k is None else cast(temperature_k),
             )
         )
     computed = {

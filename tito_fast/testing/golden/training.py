@@ -27,6 +27,7 @@ from tito_fast.testing.golden.recording import (
     per_molecule,
     read_batch,
     read_model,
+    read_temperature,
     read_vectors,
     recorded_dtypes,
 )
@@ -71,9 +72,7 @@ def _read_drawn(
     def cast(values: Tensor) -> Tensor:
         return values.to(device, DTYPES[dtype])
 
-    temperature_k = None
-    if "temperature" in inputs:
-        temperature_k = cast(per_molecule(inputs, "temperature", n_molecules))
+    temperature_k = read_temperature(inputs, model, n_molecules)
     return TrainingBatch(
         batch=batch.to(device),
         scaled_current=cast(inputs.tensor("x_cond", n_atoms, 3)),
@@ -81,7 +80,7 @@ def _read_drawn(
         x_1=cast(inputs.tensor("x_target", n_atoms, 3)),
         flow_time=cast(per_molecule(inputs, "t", n_molecules)),
         lag_time_ps=cast(per_molecule(inputs, "lag", n_molecules)),
-        temperature_k=temperature_k,
+        temperature_k=None if temperature_k is None else cast(temperature_k),
         epsilon=cast(recording.tensor("epsilon", n_atoms, 3)),
         vectors=cast(read_vectors(recording, n_atoms, model.config.n_features, 3)),
         share=1.0,
@@ -184,7 +183,8 @@ def _gradient_line(
     if name == "grads":
         return _grads_line(section.tensors(name), gradients, dtype=dtype)
     if name == "total_grad_norm":
-        total = torch.tensor(sum(_norm(g) ** 2 for g in gradients.values()) ** 0.5)
+        squares = sum(_norm(gradient) ** 2 for gradient in gradients.values())
+        total = torch.tensor(squares**0.5, dtype=torch.float64)
         recorded = torch.tensor(section.number(name), dtype=torch.float64)
         return compare(name, total, recorded, dtype=dtype, quantity=Quantity.GRADIENT)
     if name in ("no_grad_params", "zero_grad_params"):

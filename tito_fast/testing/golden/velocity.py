@@ -1,5 +1,6 @@
 """Replay of ``tito-golden-velocity-1``: one evaluation of the velocity, with everything inside it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tito_fast.testing.golden.comparison import (
     Quantity,
     compare,
     compare_exactly,
+    failed,
     not_computed,
 )
 from tito_fast.testing.golden.recording import (
@@ -26,18 +28,11 @@ from tito_fast.testing.golden.recording import (
     per_molecule,
     read_batch,
     read_model,
+    read_temperature,
     read_vectors,
     recorded_dtypes,
 )
 from tito_fast.testing.golden.trace import NetworkTrace
-
-_EDGE_QUANTITIES = (
-    "cond_edge_dist",
-    "cond_edge_dir",
-    "corr_edge_dist",
-    "corr_edge_dir",
-    "cond_invariant_edge_features",
-)
 
 
 def replay_velocity(
@@ -79,9 +74,7 @@ def _evaluate(
     def cast(values: Tensor) -> Tensor:
         return values.to(settings.device, DTYPES[dtype])
 
-    temperature_k = None
-    if "temperature" in inputs:
-        temperature_k = cast(per_molecule(inputs, "temperature", batch.n_molecules))
+    temperature_k = read_temperature(inputs, model, batch.n_molecules)
     prepared = model.prepare(batch.to(settings.device), backend=settings.backend)
     conditioning = model.condition(prepared, cast(inputs.tensor("x_cond", batch.n_atoms, 3)))
     return model.velocity(
@@ -91,7 +84,7 @@ def _evaluate(
         cast(flow_time),
         cast(per_molecule(inputs, "lag", batch.n_molecules)),
         vectors=cast(vectors),
-        temperature_k=temperature_k,
+        temperature_k=None if temperature_k is None else cast(temperature_k),
     )
 
 
@@ -99,48 +92,87 @@ def _lines(
     recording: Section, dtype: str, velocity: Tensor, trace: NetworkTrace | None
 ) -> list[Line]:
     section = recording.section(dtype)
-    computed: dict[str, Tensor] = {"velocity": velocity}
-    if trace is not None:
-        computed |= trace.tensors
-    order = None if trace is None else _edge_order(recording, dtype, trace)
+    edges = None if trace is None else _Edges(recording, dtype, trace)
+    comparison = _Comparison(
+        dtype, {"velocity": velocity} | (trace.tensors if trace else {}), edges
+    )
     lines = []
     for name in section:
         if name == "layers":
-            lines += _layer_lines(section.section(name), dtype, computed, order)
-        elif name in ("edge_index", "edge_type"):
-            lines.append(_edge_line(section, name, trace, dtype=dtype))
+            layers = section.section(name)
+            lines += [comparison.line(layers, key, f"layers.{key}") for key in layers]
+        elif name == "edge_index" and edges is not None:
+            lines.append(
+                compare_exactly(name, edges.n_different(), dtype=dtype, note="edges differ")
+            )
+        elif name == "edge_type" and edges is not None:
+            n_different = edges.n_other_types(section.integers(name, "n_edges"))
+            lines.append(compare_exactly(name, n_different, dtype=dtype, note="types differ"))
         else:
-            lines.append(_line(section, name, name, computed, dtype=dtype, order=order))
+            lines.append(comparison.line(section, name, name))
     return lines
 
 
-def _layer_lines(
-    layers: Section, dtype: str, computed: dict[str, Tensor], order: Tensor | None
-) -> list[Line]:
-    return [
-        _line(layers, name, f"layers.{name}", computed, dtype=dtype, order=order) for name in layers
-    ]
+@dataclass(frozen=True)
+class _Comparison:
+    """What was computed, by recorded name, and how its edges are ordered."""
+
+    dtype: str
+    computed: dict[str, Tensor]
+    edges: "_Edges | None"
+
+    def line(self, section: Section, key: str, name: str) -> Line:
+        """Return the verdict on ``section[key]``, which is called ``name`` in full."""
+        values = self.computed.get(name)
+        if values is None:
+            return not_computed(name, dtype=self.dtype)
+        recorded = section.tensor(key)
+        quantity = Quantity.VELOCITY if name == "velocity" else Quantity.INTERMEDIATE
+        if self.edges is not None and "_edge_" in f"_{key}":
+            rows = self.edges.rows
+            if rows is None:
+                return failed(name, dtype=self.dtype, quantity=quantity, note="edges differ")
+            values = values[rows.to(values.device)]
+        return compare(name, values, recorded, dtype=self.dtype, quantity=quantity)
 
 
-def _line(
-    section: Section,
-    key: str,
-    name: str,
-    computed: dict[str, Tensor],
-    *,
-    dtype: str,
-    order: Tensor | None,
-) -> Line:
-    values = computed.get(name)
-    note = ""
-    if values is not None and (key in _EDGE_QUANTITIES or key.endswith("edge_features")):
-        if order is None:
-            note, values = "the recorded edges are others", values.new_full((0,), torch.nan)
-        else:
-            values = values[order]
-    quantity = Quantity.VELOCITY if name == "velocity" else Quantity.INTERMEDIATE
-    line = compare(name, values, section.tensor(key), dtype=dtype, quantity=quantity)
-    return Line(**{**vars(line), "note": note}) if note else line
+class _Edges:
+    """Our edges, and where the recorded ones stand among them.
+
+    Attributes
+    ----------
+    rows : Tensor, shape (n_rows,), or None
+        Our edge of each recorded row; None if the edges are not the same.
+    """
+
+    def __init__(self, recording: Section, dtype: str, trace: NetworkTrace) -> None:
+        n_atoms = trace.n_atoms
+        self._keys, order = torch.sort(_edge_keys(trace.edge_index, n_atoms))
+        self._types = trace.edge_type[order]
+        # Without recorded edges: all of them, by source and then receiver, as the released code has them.
+        self._wanted = self._keys
+        recorded = _recorded_edges(recording, dtype, n_atoms)
+        if recorded is not None:
+            self._wanted = _edge_keys(recorded, n_atoms)
+        self.rows: Tensor | None = None
+        if torch.equal(torch.sort(self._wanted).values, self._keys):
+            self.rows = order[torch.searchsorted(self._keys, self._wanted)]
+            if "edge_rows" in recording:
+                n_edges = order.shape[0]
+                self.rows = self.rows[recording.integers("edge_rows", "n_rows", below=n_edges)]
+
+    def n_different(self) -> int:
+        """Return how many edges are on one side only; repeated ones count."""
+        wanted = self._wanted.tolist()
+        return len(set(wanted) ^ set(self._keys.tolist())) + len(wanted) - len(set(wanted))
+
+    def n_other_types(self, recorded: Tensor) -> int:
+        """Return how many recorded edges have another type here, or are not here."""
+        if recorded.shape != self._wanted.shape:
+            return max(recorded.shape[0], 1)
+        ours = dict(zip(self._keys.tolist(), self._types.tolist(), strict=True))
+        theirs = zip(self._wanted.tolist(), recorded.tolist(), strict=True)
+        return sum(ours.get(edge) != edge_type for edge, edge_type in theirs)
 
 
 def _edge_keys(edge_index: Tensor, n_atoms: int) -> Tensor:
@@ -148,44 +180,11 @@ def _edge_keys(edge_index: Tensor, n_atoms: int) -> Tensor:
     return edge_index[0] * n_atoms + edge_index[1]
 
 
-def _recorded_edges(recording: Section, dtype: str) -> Tensor | None:
+def _recorded_edges(recording: Section, dtype: str, n_atoms: int) -> Tensor | None:
     for name in (dtype, *DTYPES):
         if name in recording and "edge_index" in recording.section(name):
-            return recording.section(name).integers("edge_index", 2, "n_edges")
+            return recording.section(name).integers("edge_index", 2, "n_edges", below=n_atoms)
     return None
-
-
-def _edge_order(recording: Section, dtype: str, trace: NetworkTrace) -> Tensor | None:
-    """Return where the recorded edge rows stand among ours; None if the edges differ."""
-    keys, ours = torch.sort(_edge_keys(trace.edge_index, trace.n_atoms))
-    recorded = _recorded_edges(recording, dtype)
-    order = ours
-    if recorded is not None:
-        wanted = _edge_keys(recorded, trace.n_atoms)
-        if not torch.equal(torch.sort(wanted).values, keys):
-            return None
-        order = ours[torch.searchsorted(keys, wanted)]
-    if "edge_rows" in recording:
-        order = order[recording.integers("edge_rows", "n_rows", below=order.shape[0])]
-    return order
-
-
-def _edge_line(section: Section, name: str, trace: NetworkTrace | None, *, dtype: str) -> Line:
-    if trace is None:
-        return not_computed(name, dtype=dtype)
-    edges = section.integers("edge_index", 2, "n_edges")
-    recorded = {edge: index for index, edge in enumerate(map(tuple, edges.T.tolist()))}
-    ours = {edge: index for index, edge in enumerate(map(tuple, trace.edge_index.T.tolist()))}
-    if name == "edge_index":
-        n_repeated = edges.shape[1] - len(recorded)
-        n_different = len(recorded.keys() ^ ours.keys()) + n_repeated
-        return compare_exactly(name, n_different, dtype=dtype, note="edges only on one side")
-    types = section.integers("edge_type", edges.shape[1])
-    n_different = sum(
-        edge not in ours or int(types[index]) != int(trace.edge_type[ours[edge]])
-        for edge, index in recorded.items()
-    )
-    return compare_exactly(name, n_different, dtype=dtype, note="edges of another type")
 
 
 def _load(recording: Section, checkpoint: Path) -> TitoModel:
@@ -196,7 +195,7 @@ def _checkpoint_lines(recording: Section, checkpoint: Path | None) -> list[Line]
     """Return verdicts on weights and options as checkpoints in or beside the recording have them."""
     lines = []
     if "checkpoint" in recording:
-        found = released_checkpoint(recording.raw("checkpoint"))
+        found = released_checkpoint(recording.section("checkpoint").as_mapping())
         weights: dict[str, Tensor] = found.state_dict
         lines += _same_model(recording, "checkpoint", weights, found.config, is_released=True)
     if checkpoint is not None:
