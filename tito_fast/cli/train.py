@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tito_fast.training.loop import Progress
 
 _SECONDS_BETWEEN_LINES = 5.0
+# What a shell gives a command that Ctrl-C ended.
+_INTERRUPTED = 130
 _COLUMNS = "step,train_loss,validation_loss,samples_per_s,remaining_s"
 
 
@@ -34,8 +36,13 @@ def train(
 
     settings = read_training_config(config, overrides=set_ or ())
     display = _bar if sys.stdout.isatty() else _lines
-    with display(settings.n_steps) as on_step:
-        result = train_model(settings, on_step=on_step, overwrite=overwrite)
+    try:
+        with display(settings.n_steps) as on_step:
+            result = train_model(settings, on_step=on_step, overwrite=overwrite)
+    # Left to typer, the sentence that says how to go on is lost.
+    except KeyboardInterrupt as error:
+        typer.echo(f"interrupted: {error}" if str(error) else "interrupted", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
     if result.rank != 0:
         return
     typer.echo(

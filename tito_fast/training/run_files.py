@@ -55,6 +55,9 @@ class LogRow(NamedTuple):
     samples_per_s: float
 
 
+_HEAD = ",".join(LogRow._fields)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunState:
     """All that the next step follows from, apart from the settings and the data.
@@ -126,28 +129,24 @@ class RunFiles:
         OSError
             If the directory cannot be written.
         """
-        files = cls(path)
-        settings = path / _SETTINGS
         if path.exists() and not path.is_dir():
             raise ValueError(f"out: expected a directory, got the file {path}")
-        others = [] if not path.is_dir() else [p.name for p in path.iterdir() if p.name != _LOCK]
-        if others and not settings.is_file():
+        # A run that was killed at its very start has left no more than these two.
+        ours = (_LOCK, f"{_SETTINGS}.new")
+        others = [p.name for p in path.iterdir() if p.name not in ours] if path.is_dir() else []
+        if others and _SETTINGS not in others:
             raise ValueError(
                 f"out: expected an empty directory or a training run, got {path} with {others[0]}"
             )
+        files = cls(path)
         with files._writing(path):
             path.mkdir(parents=True, exist_ok=True)
             files._hold()
-        if overwrite:
-            for name in (_STATE, _LOG, "last.safetensors", "best.safetensors"):
-                (path / name).unlink(missing_ok=True)
-            for events in path.glob("events.out.tfevents.*"):
-                events.unlink()
-        elif (path / _STATE).is_file():
-            files._check_same(config, TrainingConfig.from_dict(read_yaml_mapping(settings)))
-        with files._writing(settings):
-            text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-            _replace(settings, text.encode())
+        try:
+            files._sort(config, overwrite=overwrite)
+        except BaseException:
+            files.close()
+            raise
         return files
 
     def close(self) -> None:
@@ -203,7 +202,7 @@ class RunFiles:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if not path.is_file() or path.stat().st_size == 0:
-            writer.writerow(LogRow._fields)
+            text.write(f"{_HEAD}\n")
         writer.writerow(["" if value is None else value for value in row])
         with self._writing(path), path.open("a", newline="") as file:
             file.write(text.getvalue())
@@ -213,16 +212,30 @@ class RunFiles:
         path = self.path / _LOG
         if not path.is_file():
             return
-        head, *lines = path.read_text().splitlines() or [""]
+        lines = path.read_text().splitlines()
         kept = [line for line in lines if _is_whole(line) and int(line.split(",")[0]) <= last_step]
         with self._writing(path):
-            _replace(path, "".join(f"{line}\n" for line in [head, *kept]).encode())
+            _replace(path, "".join(f"{line}\n" for line in [_HEAD, *kept]).encode())
 
     def kept(self) -> str:
         """Return a clause that says what a run that stops now has kept."""
         if self.saved_step is None:
             return "nothing was saved yet"
         return f"the last good state, of step {self.saved_step}, is kept in {self.path}"
+
+    def _sort(self, config: TrainingConfig, *, overwrite: bool) -> None:
+        """Check the run against ``config``, or remove it; write ``config`` down."""
+        settings = self.path / _SETTINGS
+        if overwrite:
+            for name in (_STATE, _LOG, "last.safetensors", "best.safetensors"):
+                (self.path / name).unlink(missing_ok=True)
+            for events in self.path.glob("events.out.tfevents.*"):
+                events.unlink()
+        elif (self.path / _STATE).is_file():
+            self._check_same(config, TrainingConfig.from_dict(read_yaml_mapping(settings)))
+        with self._writing(settings):
+            text = yaml.safe_dump(config.to_dict(), sort_keys=False)
+            _replace(settings, text.encode())
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:

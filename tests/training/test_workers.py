@@ -1,0 +1,77 @@
+import re
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from tito_fast.training.workers import Workers, resolve_device, start_workers
+
+
+class TwinFabric:
+    """Reduces as if another process had exactly the same values."""
+
+    def all_reduce(self, values, *, reduce_op):
+        assert reduce_op == "sum"
+        return 2 * values
+
+
+def test_one_process_needs_nothing_and_sums_nothing(make_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    workers = start_workers(make_config())
+    assert (workers.rank, workers.n_ranks, workers.is_writer) == (0, 1, True)
+    values = torch.ones(2)
+    assert workers.sum(values) is values
+
+
+def test_auto_is_one_process_on_a_cpu(make_config):
+    assert start_workers(make_config(devices="auto")).n_ranks == 1
+
+
+def test_gradients_are_summed_and_missing_ones_stay_missing():
+    network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    network[0].weight.grad = torch.arange(6.0).view(3, 2)
+    network[1].bias.grad = torch.tensor([5.0])
+    cpu = torch.device("cpu")
+    Workers(rank=0, n_ranks=2, device=cpu, fabric=TwinFabric()).sum_gradients(network)
+    assert torch.equal(network[0].weight.grad, 2 * torch.arange(6.0).view(3, 2))
+    assert network[1].bias.grad.tolist() == [10.0]
+    assert network[0].bias.grad is None
+    assert network[1].weight.grad is None
+
+
+def test_a_missing_lightning_fabric_is_told_with_its_extra(make_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    with pytest.raises(ImportError, match=r"devices: 2 devices need .*install tito_fast\[train\]"):
+        start_workers(make_config(devices=2))
+
+
+def test_every_process_needs_a_pair(make_config):
+    with pytest.raises(ValueError, match="batch_size: expected at least one pair for each of 10"):
+        start_workers(make_config(devices=5, n_nodes=2))
+
+
+def test_processes_that_the_config_does_not_know_of_are_refused(make_config, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match=r"devices: expected devices x n_nodes = 4, .* got 1"):
+        start_workers(make_config())
+
+
+def test_devices_have_the_names_of_torch():
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cpu:0", ""])
+def test_other_names_are_refused(device):
+    with pytest.raises(
+        ValueError, match=re.escape(f"device: expected auto, cpu, cuda or cuda:i, got {device!r}")
+    ):
+        resolve_device(device)
+
+
+def test_a_device_that_is_not_here_is_refused():
+    with pytest.raises(
+        ValueError, match=r"device: expected one of .* CUDA devices here, got cuda:99"
+    ):
+        resolve_device("cuda:99")
