@@ -1,6 +1,8 @@
 """A recording as its file has it: opened safely, and read with every shape and range checked."""
 
 import pickle
+import struct
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +27,22 @@ DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
 """Floating types that recordings hold, by the name of their section."""
 
 _PREFIX: Final = "tito-golden-"
+
+# Damage makes torch's unpickler stumble in as many ways as there are opcodes: found by flipping bytes.
+_LOAD_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +167,12 @@ def open_recording(path: Path) -> Section:
         what = "a folder" if path.is_dir() else "no such file"
         raise FileNotFoundError(f"{path}: expected a recording, got {what}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
+        # Its one warning is about damage in the header of the pickle.
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except _LOAD_ERRORS as error:
         raise NotARecordingError(
             f"{path}: expected a recording of plain tensors, got a file that is truncated, damaged or "
             "of another kind"
