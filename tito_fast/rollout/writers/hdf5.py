@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tito_fast.data.molecule import Molecule
-from tito_fast.rollout.writers.append_file import check_token, create_empty
 from tito_fast.rollout.writers.base import BufferedWriter, Frames, check_molecule_atoms
+from tito_fast.rollout.writers.disk import check_token, create_empty
 from tito_fast.rollout.writers.overlay import OverlayFile, journal_path
 
 # Of one dataset chunk: large enough for few index entries, small enough for a short trajectory.

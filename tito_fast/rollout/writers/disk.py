@@ -1,8 +1,12 @@
-"""Bytes appended to a file: all of them or none."""
+"""Bytes on disk: all of them appended or none, a file replaced whole or not at all."""
 
 import errno
 import os
 from pathlib import Path
+from typing import Final
+
+PART_SUFFIX: Final = ".part"
+"""Of the file beside another that is to replace it."""
 
 
 class AppendFile:
@@ -77,6 +81,26 @@ class AppendFile:
     def _cut(self) -> None:
         if self.path.is_file() and self.path.stat().st_size > self.size:
             os.truncate(self.path, self.size)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write ``path`` whole or not at all, through a file beside it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there stays.
+    """
+    part = path.with_name(path.name + PART_SUFFIX)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
 
 
 def create_empty(path: Path) -> None:
