@@ -305,6 +305,8 @@ class _Run:
         self._checkpoint()
         # Whoever leaves first must not take the others down before the state is written.
         self.workers.wait()
+        if not self.workers.is_writer:
+            raise KeyboardInterrupt
         raise KeyboardInterrupt(
             f"training stopped after step {self.step} of {self.config.n_steps}; "
             f"the state is saved in {self.files.path}; run the same command again to go on"
