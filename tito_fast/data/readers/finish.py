@@ -100,7 +100,7 @@ def finish(
         mol = _without_isotopes(mol)
     mol, n_either = _without_either_bonds(mol)
     positions = _positions_3d(mol)
-    _check_positions(positions, source)
+    check_positions(positions, source=source)
     if n_either and positions is not None:
         decided.append(f"E/Z of {n_either} bond(s) marked 'either' taken from the coordinates")
     n_missing = n_missing_hydrogens(mol)
@@ -124,7 +124,7 @@ def finish(
         with rdBase.BlockLogs():
             Chem.AssignStereochemistryFrom3D(mol)
     positions = _positions_3d(mol)
-    _check_positions(positions, source)
+    check_positions(positions, source=source)
     return _molecule(mol, positions, options.name or name, tuple(decided))
 
 
@@ -184,7 +184,14 @@ def _positions_3d(mol: Chem.Mol) -> FloatArray | None:
     return np.asarray(mol.GetConformer().GetPositions(), dtype=np.float64) / 10.0
 
 
-def _check_positions(positions: FloatArray | None, source: str) -> None:
+def check_positions(positions: FloatArray | None, *, source: str) -> None:
+    """Refuse coordinates that are not finite, or put two atoms in one place.
+
+    Raises
+    ------
+    ValueError
+        If an atom of ``positions`` (n_atoms, 3), in nm, is such.
+    """
     if positions is None:
         return
     if not np.isfinite(positions).all():

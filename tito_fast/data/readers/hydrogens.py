@@ -23,13 +23,14 @@ def add_hydrogens(mol: Chem.Mol) -> Chem.Mol:
     n_before = mol.GetNumAtoms()
     has_residues = all(atom.GetPDBResidueInfo() is not None for atom in mol.GetAtoms())
     has_positions = mol.GetNumConformers() > 0
-    complete = Chem.AddHs(mol, addCoords=has_positions, addResidueInfo=has_residues)
+    # Residues by hand: AddHs never returns when asked for names that collide with present ones.
+    complete = Chem.AddHs(mol, addCoords=has_positions)
     if has_positions:
         with rdBase.BlockLogs():
             relax(complete, fixed=range(n_before))
     if not has_residues:
         return complete
-    _name_new_hydrogens(complete, n_before)
+    _label_new_hydrogens(complete, n_before)
     labels = [_residue_label(atom) for atom in complete.GetAtoms()]
     order_of = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     if len(order_of) == 1:
@@ -84,13 +85,14 @@ def _heavy_neighbor(mol: Chem.Mol, index: int, n_before: int) -> int:
     return int(mol.GetAtomWithIdx(index).GetNeighbors()[0].GetIdx())
 
 
-def _name_new_hydrogens(mol: Chem.Mol, n_before: int) -> None:
+def _label_new_hydrogens(mol: Chem.Mol, n_before: int) -> None:
+    """Give new hydrogens the residue of their partner and a name that is free in it."""
     used = {
         (_residue_label(atom), atom.GetPDBResidueInfo().GetName().strip())
         for atom in mol.GetAtoms()
         if atom.GetIdx() < n_before
     }
-    for heavy in mol.GetAtoms():
+    for heavy in list(mol.GetAtoms())[:n_before]:
         label = _residue_label(heavy)
         new = [a for a in heavy.GetNeighbors() if a.GetIdx() >= n_before]
         all_hydrogens = [a for a in heavy.GetNeighbors() if a.GetAtomicNum() == 1]
@@ -102,6 +104,7 @@ def _name_new_hydrogens(mol: Chem.Mol, n_before: int) -> None:
                 is_carbon=heavy.GetAtomicNum() == 6,
             )
         for i, atom in enumerate(sorted(new, key=lambda a: a.GetIdx())):
+            atom.SetMonomerInfo(heavy.GetPDBResidueInfo())
             name = names[i] if names and (label, names[i]) not in used else None
             if name is None:
                 free = (f"H{n}" for n in range(1, 10_000))

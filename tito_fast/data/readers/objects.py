@@ -111,8 +111,6 @@ def _raw_structure(topology: md.Topology, positions: np.ndarray | None) -> RawSt
                 f"trajectory: expected an element for each atom, got none for atom "
                 f"{atom.index + 1} ({atom.name})"
             )
-    if positions is not None and not np.isfinite(positions).all():
-        raise ValueError("trajectory: expected finite coordinates, got NaN or infinity")
     orders: dict[tuple[int, int], float | None] = {}
     for bond in topology.bonds:
         pair = min(bond[0].index, bond[1].index), max(bond[0].index, bond[1].index)

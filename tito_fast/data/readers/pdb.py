@@ -14,7 +14,7 @@ from tito_fast.data.readers.bond_orders import (
     template_molecule,
 )
 from tito_fast.data.readers.connectivity import with_all_bonds
-from tito_fast.data.readers.finish import check_parts, finish
+from tito_fast.data.readers.finish import check_parts, check_positions, finish
 from tito_fast.data.readers.hydrogens import n_missing_hydrogens, protonate_at_ph7
 from tito_fast.data.readers.options import ReadOptions
 from tito_fast.data.readers.pdb_records import parse_pdb
@@ -71,6 +71,7 @@ def from_raw_structure(
     ValueError
         As ``from_pdb``.
     """
+    check_positions(raw.positions, source=source)
     raw = with_all_bonds(raw, source=source)
     # Before bond orders: a solvent or an ion would only fail there with a less clear sentence.
     with rdBase.BlockLogs():
@@ -79,7 +80,8 @@ def from_raw_structure(
         if not options.add_hydrogens:
             raise ValueError(
                 f"{source}: expected hydrogens, got {raw.n_atoms} atoms without any; give a file "
-                "with hydrogens or pass add_hydrogens=True (--add-hydrogens)"
+                "with hydrogens or pass add_hydrogens=True (--add-hydrogens); if the molecule has "
+                "none, pass smiles_template (--smiles)"
             )
         mol, note = _completed(raw, options=options, source=source)
     else:

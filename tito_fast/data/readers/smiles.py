@@ -60,7 +60,7 @@ def why_not_smiles(text: str) -> str:
     if not text or any(letter.isspace() for letter in text):
         return ""
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(text, sanitize=False)
+        mol: Chem.Mol | None = Chem.MolFromSmiles(text, sanitize=False)
         if mol is None:
             return ""
         try:
