@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
+from tito_fast.rollout.stereo import mol_with_stereo
 
 BOND_RANGE_NM: Final = (0.08, 0.2)
 """A bond length in this range is plausible for some pair of elements."""
@@ -68,8 +69,8 @@ class ValidityCounter:
 
     Notes
     -----
-    About 400,000 frames a second for 20 atoms on one core, 0.2 ms for a call with few frames. What is counted does not depend on how frames
-    are divided over calls.
+    About 400,000 frames a second for 20 atoms on one core, 0.2 ms for a call with few
+    frames. What is counted does not depend on how frames are divided over calls.
     """
 
     def __init__(self, molecule: Molecule) -> None:
@@ -270,7 +271,7 @@ def _geometry(molecule: Molecule) -> _Geometry:
     has_hydrogen = (molecule.atomic_numbers[pairs] == 1).any(axis=0)
     share = np.where(has_hydrogen, CLASH_SHARE_HYDROGEN, CLASH_SHARE_HEAVY)
     with rdBase.BlockLogs():
-        mol = _mol_with_stereo(molecule)
+        mol = mol_with_stereo(molecule)
     centers = [
         atom.GetIdx()
         for atom in mol.GetAtoms()
@@ -309,37 +310,3 @@ def _far_pairs(molecule: Molecule) -> IntArray:
     is_bonded[molecule.bond_index[0], molecule.bond_index[1]] = True
     is_near = is_bonded | (is_bonded.astype(np.int64) @ is_bonded.astype(np.int64) > 0)
     return np.stack(np.nonzero(np.triu(~is_near, k=1))).astype(np.int64)
-
-
-def _mol_with_stereo(molecule: Molecule) -> Any:  # noqa: ANN401  RDKit has no types
-    """Return an RDKit molecule with the stereo of the start structure at true stereocenters only."""
-    from rdkit import Chem  # noqa: PLC0415  slow to import
-
-    mol = Chem.RWMol()
-    charges = molecule.formal_charges or (0,) * molecule.n_atoms
-    for number, charge in zip(molecule.atomic_numbers.tolist(), charges, strict=True):
-        atom = Chem.Atom(number)
-        atom.SetFormalCharge(int(charge))
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-    for (first, second), kind in zip(
-        molecule.bond_index.T.tolist(), molecule.bond_type.tolist(), strict=True
-    ):
-        if first < second:
-            mol.AddBond(first, second, Chem.BondType.values[kind])
-            if kind == Chem.BondType.AROMATIC:
-                mol.GetBondBetweenAtoms(first, second).SetIsAromatic(True)
-                mol.GetAtomWithIdx(first).SetIsAromatic(True)
-                mol.GetAtomWithIdx(second).SetIsAromatic(True)
-    # Neither valences nor Kekulé forms are asked for: stereo needs neither, and a model may be run
-    # on bonds that are all written as single.
-    flags = Chem.SanitizeFlags
-    wanted = flags.SANITIZE_SYMMRINGS | flags.SANITIZE_SETHYBRIDIZATION
-    mol.UpdatePropertyCache(strict=False)
-    Chem.SanitizeMol(mol, sanitizeOps=wanted)
-    conformer = Chem.Conformer(molecule.n_atoms)
-    conformer.Set3D(True)
-    conformer.SetPositions(np.ascontiguousarray(10.0 * molecule.positions))
-    mol.AddConformer(conformer)
-    Chem.AssignStereochemistryFrom3D(mol, replaceExistingTags=True)
-    return mol
