@@ -211,7 +211,7 @@ def _draw_marginals(panel: "SubFigure", angles: FloatArray, names: Sequence[str]
     if not n_shown:
         _say(panel.subplots(), "no rotatable bonds between heavy atoms")
         return
-    n_columns = min(n_shown, 3)
+    n_columns = 2 if n_shown == 4 else min(n_shown, 3)
     n_rows = -(-n_shown // n_columns)
     grid = panel.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     shares = torsion_histograms(angles)
@@ -248,7 +248,7 @@ def _draw_series(
             axes.plot(times, angles[:, row], ".", ms=marker_size, color=_color(row))
             axes.set_ylim(-180, 180)
             axes.set_yticks([-180, 0, 180])
-            axes.set_ylabel(names[row], fontsize=8)
+            axes.set_ylabel(names[row], fontsize=8, rotation=0, ha="right", va="center")
     else:
         centered = positions - positions.mean(axis=1, keepdims=True)
         radius = np.sqrt((centered**2).sum(axis=2).mean(axis=1))
@@ -256,6 +256,7 @@ def _draw_series(
         grid[0].set_ylabel("radius of gyration / nm", fontsize=8)
     for axes in grid:
         axes.tick_params(labelsize=8)
+        axes.margins(x=0.01)
     grid[0].set_title("first replica", fontsize=9, loc="left")
     grid[-1].set_xlabel(f"time / {unit}", fontsize=9)
 
