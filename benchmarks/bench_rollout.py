@@ -8,8 +8,8 @@ import time
 
 import pytest
 import torch
-from benchmarks.systems import sgemm_gflops, system
 
+from benchmarks.systems import sgemm_gflops, system
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.noise import CounterNoise

@@ -25,7 +25,7 @@ def info() -> dict[str, dict[str, str]]:
     return {
         "versions": _versions(),
         "devices": _devices(),
-        "compiled core": _extension.build_info(),
+        "compiled core": {name: str(value) for name, value in _extension.build_info().items()},
         "operations (backend, device)": {
             f"{row.op} ({row.backend}, {row.device})": "runs"
             if row.available

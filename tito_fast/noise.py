@@ -82,7 +82,9 @@ class CounterNoise:
         """Return the vectors that an evaluation starts from, (n_atoms, 3, n_features)."""
         if not 0 <= evaluation < _STREAM:
             raise ValueError(f"evaluation: expected 0 to {_STREAM - 1}, got {evaluation}")
-        values = self._draw(3 * self._n_features, rollout_step, VECTOR_STREAM * _STREAM + evaluation)
+        values = self._draw(
+            3 * self._n_features, rollout_step, VECTOR_STREAM * _STREAM + evaluation
+        )
         return values.view(self._n_atoms, 3, self._n_features)
 
     def _draw(self, per_atom: int, rollout_step: int, stream_evaluation: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -74,11 +75,7 @@ def check_batch_ptr(batch_ptr: Tensor, n_atoms: int) -> None:
             f"batch_ptr: expected shape (n_molecules + 1,), got {tuple(batch_ptr.shape)}"
         )
     starts = batch_ptr.tolist()
-    if (
-        starts[0] != 0
-        or starts[-1] != n_atoms
-        or any(a > b for a, b in zip(starts, starts[1:], strict=False))
-    ):
+    if starts[0] != 0 or starts[-1] != n_atoms or any(a > b for a, b in pairwise(starts)):
         raise ValueError(
             f"batch_ptr: expected non-decreasing starts from 0 to n_atoms = {n_atoms}, got {starts[0]} to {starts[-1]}"
         )

@@ -8,10 +8,8 @@ from tito_fast.training.config import OptimizerConfig
 from tito_fast.training.optimization import (
     MovingAverage,
     clip_gradients,
-    forward_precision,
     learning_rate,
     make_optimizer,
-    matmul_precision,
 )
 
 
@@ -80,31 +78,3 @@ def test_average_refuses_a_foreign_state():
     average = MovingAverage(nn.Linear(1, 1, bias=False), decay=0.5)
     with pytest.raises(TypeError, match=r"weights.weight: expected a tensor, got str"):
         average.load_state_dict({"n_updates": 1, "weights.weight": "a"})
-
-
-def test_bf16_multiplies_in_bf16_and_mixes_cross_products():
-    device = torch.device("cpu")
-    linear, vector = nn.Linear(3, 3), torch.randn(4, 3)
-    with forward_precision("bf16", device):
-        out = linear(vector)
-        crossed = torch.linalg.cross(out, vector, dim=1)
-    assert out.dtype == torch.bfloat16
-    assert crossed.dtype == torch.float32
-    torch.testing.assert_close(crossed, torch.linalg.cross(out.float(), vector, dim=1))
-    with forward_precision("fp32", device):
-        assert linear(vector).dtype == torch.float32
-
-
-def test_matmul_precision_is_restored_even_after_an_error():
-    before = torch.get_float32_matmul_precision()
-
-    def fail():
-        with matmul_precision("tf32"):
-            assert torch.get_float32_matmul_precision() == "high"
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert torch.get_float32_matmul_precision() == before
-    with matmul_precision("fp32"):
-        assert torch.get_float32_matmul_precision() == "highest"

@@ -1,11 +1,10 @@
-import re
 import sys
 
 import pytest
 import torch
 from torch import nn
 
-from tito_fast.training.workers import Workers, resolve_device, start_workers
+from tito_fast.training.workers import Workers, start_workers
 
 
 class TwinFabric:
@@ -55,23 +54,3 @@ def test_processes_that_the_config_does_not_know_of_are_refused(make_config, mon
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ValueError, match=r"devices: expected devices x n_nodes = 4, .* got 1"):
         start_workers(make_config())
-
-
-def test_devices_have_the_names_of_torch():
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device("auto").type in ("cpu", "cuda")
-
-
-@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cpu:0", ""])
-def test_other_names_are_refused(device):
-    with pytest.raises(
-        ValueError, match=re.escape(f"device: expected auto, cpu, cuda or cuda:i, got {device!r}")
-    ):
-        resolve_device(device)
-
-
-def test_a_device_that_is_not_here_is_refused():
-    with pytest.raises(
-        ValueError, match=r"device: expected one of .* CUDA devices here, got cuda:99"
-    ):
-        resolve_device("cuda:99")

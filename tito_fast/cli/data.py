@@ -57,7 +57,7 @@ _FLAG_OF_OPTION = {
 
 
 @app.command()
-def convert(  # noqa: PLR0917  a command has as many options as it has
+def convert(
     source: Annotated[Path, typer.Argument(help="Data set to read; or a topology file.")],
     destination: Annotated[Path, typer.Argument(help="Store to make, a new directory.")],
     source_format: Annotated[

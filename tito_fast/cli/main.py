@@ -2,9 +2,9 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
-import click
 import typer
 
 from tito_fast import __version__
@@ -28,6 +28,12 @@ app.add_typer(data_app, name="data")
 app.command()(info)
 
 INTERRUPTED = 130
+USAGE = 2
+
+# typer brings its own copy of click or uses the installed one; both name the base of their usage errors so.
+_USAGE_ERROR: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
 
 
 def _print_version(value: bool) -> None:
@@ -56,12 +62,16 @@ def run(arguments: Sequence[str]) -> int:
     traceback as well.
     """
     try:
-        result = app(args=_with_hyphens(arguments), standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt) as error:
-        typer.echo(f"interrupted{_detail(error)}", err=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _show_warning
+            result = app(args=_with_hyphens(arguments), standalone_mode=False)
+    except _USAGE_ERROR as error:
+        typer.echo(f"error: {error}; see tito-fast --help", err=True)
+        return USAGE
+    except (typer.Abort, KeyboardInterrupt) as error:
+        reason = error.__cause__ or error
+        typer.echo(f"interrupted{_detail(reason)}; the same command goes on", err=True)
         return INTERRUPTED
     except (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError) as error:
         if os.environ.get("TITO_FAST_TRACEBACK"):
@@ -84,6 +94,10 @@ def _with_hyphens(arguments: Sequence[str]) -> list[str]:
         is_option = name.startswith("--") and len(name) > 2
         changed.append((name.replace("_", "-") if is_option else name) + separator + value)
     return changed
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"warning: {message}", err=True)
 
 
 def _sentence(error: BaseException) -> str:

@@ -69,7 +69,7 @@ class Molecule:
                 f"got {self.bond_index.shape}"
             )
         if self.bond_index.size and not (
-            0 <= self.bond_index.min() and self.bond_index.max() < n_atoms
+            self.bond_index.min() >= 0 and self.bond_index.max() < n_atoms
         ):
             raise ValueError(
                 f"bond_index: expected atoms 0 to {n_atoms - 1} for {self.name!r}, got others"

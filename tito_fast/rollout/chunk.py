@@ -1,7 +1,6 @@
 """Replicas that are advanced together, and how many fit."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from tito_fast.data.batch import MoleculeBatch
 from tito_fast.data.molecule import Molecule
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.noise import CounterNoise
+from tito_fast.precision import forward_precision, matmul_precision
 from tito_fast.rollout.config import RolloutConfig
 from tito_fast.rollout.engine import FlowSettings, resolve_vector_start, transition
 from tito_fast.solvers import uniform_grid
@@ -76,7 +76,10 @@ class Chunk:
         """Yield the scaled positions (n_atoms, 3) after each of the steps ``first_step`` … ``last_step − 1``."""
         x = scaled_positions
         for step in range(first_step, last_step):
-            with precision_scope(self._config, self._model):
+            with (
+                matmul_precision(self._config.precision),
+                forward_precision(self._config.precision, self._model.device),
+            ):
                 x = transition(
                     self._model,
                     self._prepared,
@@ -91,14 +94,6 @@ class Chunk:
 
     def _per_row(self, n_rows: int, value: float) -> Tensor:
         return torch.full((n_rows,), value, dtype=self._model.dtype, device=self._model.device)
-
-
-def precision_scope(config: RolloutConfig, model: TitoModel) -> AbstractContextManager[object]:
-    """Return the context in which matrix products have the config's precision."""
-    if config.precision == "bf16":
-        return torch.autocast(model.device.type, dtype=torch.bfloat16)
-    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
-    return nullcontext()
 
 
 def rows_per_chunk(model: TitoModel, config: RolloutConfig, n_atoms: int) -> int:

@@ -92,14 +92,3 @@ class RolloutConfig:
     def lag_time_ps(self, rollout_step: int) -> float:
         """Return the lag of a rollout step, counted from 0."""
         return self.lag_times_ps[rollout_step % len(self.lag_times_ps)]
-
-    def frame_time_ps(self, frame: int) -> float:
-        """Return the time of a frame: the sum of the lags before it.
-
-        Examples
-        --------
-        >>> RolloutConfig(lag_times_ps=(1000.0, 10.0), n_rollout_steps=4).frame_time_ps(3)
-        2010.0
-        """
-        n_cycles, rest = divmod(frame, len(self.lag_times_ps))
-        return n_cycles * sum(self.lag_times_ps) + sum(self.lag_times_ps[:rest])

@@ -16,6 +16,7 @@ from tito_fast.data.store import Store, open_store
 from tito_fast.errors import NonFiniteError
 from tito_fast.models.tito.config import ModelInfo
 from tito_fast.models.tito.model import TitoModel
+from tito_fast.precision import forward_precision, matmul_precision
 from tito_fast.training.batches import (
     TRAIN_USE,
     VALIDATION_USE,
@@ -30,10 +31,8 @@ from tito_fast.training.interrupts import StopRequest
 from tito_fast.training.optimization import (
     MovingAverage,
     clip_gradients,
-    forward_precision,
     learning_rate,
     make_optimizer,
-    matmul_precision,
 )
 from tito_fast.training.run_files import LogRow, RunFiles, RunState
 from tito_fast.training.starting_model import starting_model, warn_about

@@ -1,16 +1,12 @@
-"""The optimizer, its learning rate over time, the average of the weights, the precision."""
+"""The optimizer, its learning rate over time, the average of the weights."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from tito_fast.training.config import OptimizerConfig
-from tito_fast.types import Precision
 
 
 def make_optimizer(
@@ -102,40 +98,3 @@ class MovingAverage:
             if not isinstance(saved, Tensor):
                 raise TypeError(f"weights.{name}: expected a tensor, got {type(saved).__name__}")
             weight.copy_(saved)
-
-
-@contextmanager
-def forward_precision(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Autocast a forward pass for bf16; change nothing otherwise."""
-    if precision != "bf16":
-        yield
-        return
-    with torch.autocast(device.type, dtype=torch.bfloat16), _PromotedCross():
-        yield
-
-
-class _PromotedCross(TorchFunctionMode):
-    """Let a cross product take a bf16 and a float32 argument; autocast passes over it on a CPU."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  whatever func returns
-        if func is torch.linalg.cross:
-            dtype = torch.promote_types(args[0].dtype, args[1].dtype)
-            args = (args[0].to(dtype), args[1].to(dtype), *args[2:])
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def matmul_precision(precision: Precision) -> Iterator[None]:
-    """Let float32 products use TF32 where ``precision`` is tf32, and only there; restore it after."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

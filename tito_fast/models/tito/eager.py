@@ -282,7 +282,8 @@ def _sums(
         summed = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 3 * width))
         direction, ds, cross = torch.split(summed, width, dim=2)
         gated = _gated_sum(gate.view(b, n, n, width), v.view(b, 1, n, 3, width))
-        crossed = torch.linalg.cross(cross[:, :3], v, dim=1)
+        # Under autocast the sums are bfloat16 and the vectors are not; cross wants one dtype.
+        crossed = torch.linalg.cross(cross[:, :3].to(v.dtype), v, dim=1)
         sums.append(
             _Sums(
                 scalars=ds[:, 3],
