@@ -1,5 +1,8 @@
 """Fixtures that several folders share."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +54,20 @@ def make_batch():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def released():
+    """The module that writes tiny released checkpoints."""
+    path = Path(__file__).parent / "fixtures" / "checkpoints" / "released.py"
+    spec = importlib.util.spec_from_file_location("released_fixture", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def ckpt(released, tmp_path):
+    """A released checkpoint with F = 8, 1 + 2 layers."""
+    content = released.lightning_content(released.released_module(released.CONFIG))
+    return released.write_released(tmp_path / "tiny.ckpt", content)

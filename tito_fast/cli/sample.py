@@ -113,7 +113,9 @@ def sample(
         format=format,
         align=align,
     )
-    loaded = load_model(model, units=units, elements=elements)
+    if name is not None and len(inputs) > 1:
+        raise ValueError(f"name: expected one input to name, got {len(inputs)} inputs")
+    loaded = load_model(model, units=units, elements=elements.split(",") if elements else None)
     options = ReadOptions(name=name, smiles_template=smiles, add_hydrogens=add_hydrogens)
     molecules = [read_molecule(text, options=options) for text in inputs]
     for molecule in molecules:

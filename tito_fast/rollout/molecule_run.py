@@ -20,6 +20,7 @@ from tito_fast.rollout.run_state import RolloutState
 from tito_fast.rollout.superpose import superpose
 from tito_fast.rollout.validity import ValidityCounter
 from tito_fast.rollout.writers import FrameWriter
+from tito_fast.rollout.writers.base import MAX_POSITION_NM
 
 NOT_LOST = -1
 
@@ -140,9 +141,10 @@ class MoleculeRun:
         """Superpose, check and write the frames of one step."""
         state, n_atoms = self._state, self.molecule.n_atoms
         scaled = frames.scaled_positions.reshape(-1, n_atoms, 3)
-        is_finite = np.isfinite(scaled).all(axis=(1, 2))
-        kept = is_finite & (state.lost_at_step[frames.replicas] == NOT_LOST)
-        newly_lost = frames.replicas[~is_finite & (state.lost_at_step[frames.replicas] == NOT_LOST)]
+        # Also false for NaN; what is farther away than this no format can hold.
+        is_sound = (np.abs(scaled * self._unit) < MAX_POSITION_NM).all(axis=(1, 2))
+        was_sound = state.lost_at_step[frames.replicas] == NOT_LOST
+        kept, newly_lost = is_sound & was_sound, frames.replicas[~is_sound & was_sound]
         state.lost_at_step[newly_lost] = frames.step
         self._validity.update(newly_lost, np.full((len(newly_lost), n_atoms, 3), np.nan))
         replicas, scaled = frames.replicas[kept], scaled[kept]
@@ -160,10 +162,14 @@ class MoleculeRun:
         state.written_positions[replicas] = positions
         state.n_steps_done[replicas] = frames.step
 
-    def checkpoint(self) -> None:
-        """Write what is buffered, then record the state that it belongs to."""
+    def checkpoint(self, *, sync: bool) -> None:
+        """Write what is buffered, then record the state that it belongs to.
+
+        A kill of the process loses nothing either way; ``sync`` also outlives a loss of power, for
+        milliseconds a file.
+        """
         for replica, writer in self._writers.items():
-            self._state.tokens[replica] = writer.flush()
+            self._state.tokens[replica] = writer.flush(sync=sync)
         self._state = replace(self._state, validity=self._validity.to_dict())
         self._directory.save_state(self._state)
 

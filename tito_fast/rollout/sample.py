@@ -270,7 +270,7 @@ def _advance_chunk(
         for run, frames in zip(involved, step_frames, strict=True):
             run.add(frames)
         if time.monotonic() - meter.last_checkpoint >= SECONDS_BETWEEN_CHECKPOINTS:
-            _checkpoint(involved, meter)
+            _checkpoint(involved, meter, sync=False)
 
     with FrameSink(consume) as sink:
         try:
@@ -282,7 +282,7 @@ def _advance_chunk(
         finally:
             # Also after Ctrl-C: what was sampled is kept.
             sink.drain()
-            _checkpoint(involved, meter)
+            _checkpoint(involved, meter, sync=True)
             for run in involved:
                 run.close_files()
 
@@ -309,9 +309,9 @@ def _parts(rows: Sequence[Row]) -> list[_Part]:
     return parts
 
 
-def _checkpoint(runs: Sequence[MoleculeRun], meter: "_Meter") -> None:
+def _checkpoint(runs: Sequence[MoleculeRun], meter: "_Meter", *, sync: bool) -> None:
     for run in runs:
-        run.checkpoint()
+        run.checkpoint(sync=sync)
         run.log(
             {
                 "elapsed_s": round(meter.elapsed_s(), 1),
