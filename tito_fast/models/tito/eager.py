@@ -19,10 +19,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
+from tito_fast.models.tito.eager_blocks import (
+    linear,
+    linear_vectors,
+    mlp_tail,
+    pair_encoding,
+    run_mlp,
+)
 from tito_fast.models.tito.eager_tiles import (
     Geometry,
     Kinds,
@@ -32,8 +38,22 @@ from tito_fast.models.tito.eager_tiles import (
     tile_geometry,
     vector_length,
 )
-from tito_fast.models.tito.layers import Message, Mlp, Readout, Update
-from tito_fast.models.tito.network import ConditionNetwork, TitoNetwork
+from tito_fast.models.tito.eager_weights import (
+    CROSS,
+    DIRECTION,
+    EDGES,
+    GATE,
+    SCALARS,
+    MessageWeights,
+    MlpWeights,
+    ReadoutWeights,
+    UpdateWeights,
+    message_weights,
+    mlp_weights,
+    readout_weights,
+    update_weights,
+)
+from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.ops import center
 
 
@@ -52,16 +72,34 @@ class EagerTables:
     atom_place: Tensor | None  # inverse of atom_order
 
 
+class _VelocityWeights(NamedTuple):
+    """The velocity network, gathered."""
+
+    combine_times: Tensor  # share of the first linear that reads the times' encodings
+    combine: MlpWeights
+    layers: list[tuple[MessageWeights, UpdateWeights]]
+    readout: ReadoutWeights
+
+
 @dataclass(frozen=True)
 class EagerConditioning:
-    """What the velocity needs to know of the current state; constant over the solver's evaluations."""
+    """What the velocity needs to know of the current state; constant over the solver's evaluations.
+
+    With a cutoff the features are None: the graph unites the state's edges with the interpolant's, so
+    nothing can be computed ahead.
+    """
 
     scaled_positions: Tensor  # (n_atoms, 3) in tile order
-    projection: (
-        Tensor | None
-    )  # (n_atoms, F): the condition's share of the first linear; None with a cutoff
-    edges: tuple[Tensor, ...]  # per tile (n_edges, F)
-    edge_shares: tuple[Tensor, ...]  # per tile (n_edges, width): W_e e of the first velocity layer
+    weights: _VelocityWeights
+    features: "_Features | None"
+
+
+class _Features(NamedTuple):
+    """What the conditioning network hands over."""
+
+    projection: Tensor  # (n_atoms, F): share of the velocity network's first linear
+    edges: list[Tensor]  # per tile (rows, F); rows are n_edges, then padding
+    edge_shares: list[Tensor]  # per tile (rows, width): W_e e of the first velocity layer
 
 
 class _Work(NamedTuple):
@@ -99,10 +137,11 @@ def condition(
 ) -> EagerConditioning:
     """Run the conditioning network over the state at t."""
     positions = _take(scaled_positions, tables.atom_order)
+    weights = _velocity_weights(network)
     if network.config.scaled_cutoff is not None:
-        # The graph unites the state's edges with the interpolant's, so nothing can be computed ahead.
-        return EagerConditioning(positions, None, (), ())
-    return _run_condition(network, tables, positions, graph_of=())
+        return EagerConditioning(positions, weights, None)
+    features = _condition_features(network, tables, weights, positions, graph_of=())
+    return EagerConditioning(positions, weights, features)
 
 
 def velocity(
@@ -116,101 +155,84 @@ def velocity(
 ) -> Tensor:
     """Return ``center(x_t + readout)``, (n_atoms, 3), model units."""
     x, v = _take(x_t, tables.atom_order), _take(vectors, tables.atom_order)
+    weights, features = conditioning.weights, conditioning.features
     graph_of: tuple[Tensor, ...] = ()
-    if network.config.scaled_cutoff is not None:
+    if features is None:
         graph_of = (conditioning.scaled_positions, x)
-        conditioning = _run_condition(
-            network, tables, conditioning.scaled_positions, graph_of=graph_of
+        features = _condition_features(
+            network, tables, weights, conditioning.scaled_positions, graph_of=graph_of
         )
-    net = network.velocity
-    work = _work(network, tables, x, net.layers.first_message, graph_of=graph_of)
-    scalars = _combine(net.combine, conditioning, encodings, tables.batch_idx)
-    edges, edge_shares = conditioning.edges, conditioning.edge_shares
-    for index, layer in enumerate(net.layers):
-        message, is_last = layer.message, index + 1 == len(net.layers)
+    work = _work(network, tables, x, weights.layers[0][0], graph_of=graph_of)
+    times = linear(torch.cat(encodings, dim=-1), weights.combine_times, weights.combine.first[1])
+    scalars = mlp_tail(weights.combine, features.projection + times[tables.batch_idx])
+    edges, edge_shares = features.edges, features.edge_shares
+    n_layers = len(weights.layers)
+    for index, (message, update) in enumerate(weights.layers):
         if index > 0:
-            edge_shares = tuple(_edge_share(message, tile_edges) for tile_edges in edges)
-        sums = _sums(message, work, scalars, v, edge_shares, wants_edges=not is_last)
-        if not is_last:
-            # The first layer reads the conditioning's edges, which the next evaluation reads again.
-            edges = _add_edges(message, edges, sums, in_place=index > 0)
+            edge_shares = [_edge_share(message, tile_edges) for tile_edges in edges]
+        # The first shares are the conditioning's, which the next evaluation reads again.
+        sums = _sums(message, work, scalars, v, edge_shares, owns_shares=index > 0)
+        if index + 1 < n_layers:
+            edges = _add_edges(message, edges, sums, owns_edges=index > 0)
         scalars, v = _add_nodes(message, scalars, v, sums)
-        scalars, v = _update(layer.update, scalars, v)
-    x = x + _readout_vector(net.readout, scalars, v)
+        scalars, v = _update(update, scalars, v)
+    x = x + _readout_vector(weights.readout, scalars, v)
     return center(_take(x, tables.atom_place), batch_ptr=tables.batch.batch_ptr)
 
 
-def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``inputs @ weight.T + bias`` for inputs (n, ·), computed on a whole block of rows."""
-    n_rows = inputs.shape[0]
-    return functional.linear(pad_rows(inputs), weight, bias)[:n_rows]
+def _velocity_weights(network: TitoNetwork) -> _VelocityWeights:
+    net, n_features = network.velocity, network.config.n_features
+    every, last = [GATE, DIRECTION, SCALARS, CROSS, EDGES], [GATE, DIRECTION, SCALARS, CROSS]
+    n_layers = len(net.layers)
+    return _VelocityWeights(
+        combine_times=net.combine.linears[0].weight[:, n_features:],
+        combine=mlp_weights(net.combine),
+        layers=[
+            (
+                message_weights(layer.message, every if index + 1 < n_layers else last),
+                update_weights(layer.update, wants_vectors=True),
+            )
+            for index, layer in enumerate(net.layers)
+        ],
+        readout=readout_weights(net.readout, rows=slice(1, 2)),
+    )
 
 
-def pair_encoding(dist: Tensor, *, n_features: int, length: float) -> Tensor:
-    """Return ``positional_encoding(dist)`` from one sine and cosine each, (n, n_features).
-
-    The powers of ``z = exp(iπd/length)`` come by doubling, ``z^(m+k) = z^m z^k``, so the error grows with log₂ k.
-    """
-    angle = dist * (torch.pi / length)
-    cos, sin = torch.cos(angle).unsqueeze(-1), torch.sin(angle).unsqueeze(-1)
-    n_ranks = n_features // 2
-    while cos.shape[-1] < n_ranks:
-        top_cos, top_sin = cos[:, -1:], sin[:, -1:]
-        cos, sin = (
-            torch.cat([cos, cos * top_cos - sin * top_sin], dim=-1),
-            torch.cat([sin, sin * top_cos + cos * top_sin], dim=-1),
-        )
-    return torch.stack([cos[:, :n_ranks], sin[:, :n_ranks]], dim=-1).flatten(-2)
-
-
-def _run_condition(
-    network: TitoNetwork, tables: EagerTables, positions: Tensor, *, graph_of: tuple[Tensor, ...]
-) -> EagerConditioning:
-    net = network.condition
-    work = _work(network, tables, positions, net.layers.first_message, graph_of=graph_of)
+def _condition_features(
+    network: TitoNetwork,
+    tables: EagerTables,
+    weights: _VelocityWeights,
+    positions: Tensor,
+    *,
+    graph_of: tuple[Tensor, ...],
+) -> _Features:
+    net, n_features = network.condition, network.config.n_features
     scalars = net.atom_embedding(tables.atomic_numbers)
-    vectors = scalars.new_zeros((scalars.shape[0], 3, scalars.shape[1]))
-    edges = tuple(net.bond_embedding(tile.edge_type) for tile in tables.tiles)
+    vectors = scalars.new_zeros((scalars.shape[0], 3, n_features))
+    edges = [pad_rows(net.bond_embedding(tile.edge_type)) for tile in tables.tiles]
+    # No vectors yet: nothing to gate, nothing to cross.
+    message = message_weights(net.layers.first_message, [DIRECTION, SCALARS, EDGES])
+    work = _work(network, tables, positions, message, graph_of=graph_of)
     for index, layer in enumerate(net.layers):
-        message, is_last = layer.message, index + 1 == len(net.layers)
         if index == 0:
-            sums = _first_sums(net, tables.kinds, work)
+            atoms = net.atom_embedding(tables.kinds.atomic_numbers)
+            bonds = net.bond_embedding(tables.kinds.bond_types)
+            sums = _first_sums(message, atoms, bonds, work)
         else:
-            edge_shares = tuple(_edge_share(message, tile_edges) for tile_edges in edges)
-            sums = _sums(message, work, scalars, vectors, edge_shares, wants_edges=True)
-        edges = _add_edges(message, edges, sums, in_place=True)
+            message = message_weights(layer.message, [GATE, DIRECTION, SCALARS, CROSS, EDGES])
+            edge_shares = [_edge_share(message, tile_edges) for tile_edges in edges]
+            sums = _sums(message, work, scalars, vectors, edge_shares, owns_shares=True)
+        edges = _add_edges(message, edges, sums, owns_edges=True)
         scalars, vectors = _add_nodes(message, scalars, vectors, sums)
-        scalars, vectors = _update(layer.update, scalars, vectors, wants_vectors=not is_last)
+        is_last = index + 1 == len(net.layers)
+        update = update_weights(layer.update, wants_vectors=not is_last)
+        scalars, vectors = _update(update, scalars, vectors)
     # Only the scalars of the readout are handed over.
-    n_features = network.config.n_features
-    scalars = _run_mlp(net.readout.mlp, scalars, rows=slice(0, n_features))
-    return EagerConditioning(
-        scaled_positions=positions,
-        projection=linear(scalars, network.velocity.combine.linears[0].weight[:, :n_features]),
+    scalars = run_mlp(mlp_weights(net.readout.mlp, rows=slice(0, n_features)), scalars)
+    return _Features(
+        projection=linear(scalars, weights.combine.first[0][:, :n_features]),
         edges=edges,
-        edge_shares=tuple(
-            _edge_share(network.velocity.layers.first_message, tile_edges) for tile_edges in edges
-        ),
-    )
-
-
-def _combine(
-    block: Mlp,
-    conditioning: EagerConditioning,
-    encodings: list[Tensor],
-    batch_idx: Tensor,
-) -> Tensor:
-    """Return the first scalars of the velocity network, (n_atoms, F)."""
-    projection = conditioning.projection
-    if projection is None:
-        raise RuntimeError("conditioning: expected features, got positions alone")
-    times = linear(
-        torch.cat(encodings, dim=-1),
-        block.linears[0].weight[:, projection.shape[1] :],
-        block.linears[0].bias,
-    )
-    return _mlp_tail(
-        block, projection + times[batch_idx], block.linears[2].weight, block.linears[2].bias
+        edge_shares=[_edge_share(weights.layers[0][0], tile_edges) for tile_edges in edges],
     )
 
 
@@ -218,7 +240,7 @@ def _work(
     network: TitoNetwork,
     tables: EagerTables,
     positions: Tensor,
-    message: Message,
+    message: MessageWeights,
     *,
     graph_of: tuple[Tensor, ...],
 ) -> list[_Work]:
@@ -235,49 +257,43 @@ def _work(
     return work
 
 
-def _edge_share(message: Message, edges: Tensor) -> Tensor:
-    """Return the edges' share of φ's first linear, (n_edges, width)."""
-    if message.is_reduced:
-        edges = linear(edges, message.reduce_edges.weight, message.reduce_edges.bias)
-    return linear(edges, message.phi.linears[0].weight[:, message.width :])
+def _edge_share(message: MessageWeights, edges: Tensor) -> Tensor:
+    """Return the edges' share of φ's first linear, (rows, width)."""
+    if message.reduction is not None:
+        edges = linear(edges, *message.reduction.reduce_edges)
+    return linear(edges, message.edge)
 
 
 def _sums(
-    message: Message,
+    message: MessageWeights,
     work: list[_Work],
     scalars: Tensor,
     vectors: Tensor,
-    edge_shares: tuple[Tensor, ...],
+    edge_shares: list[Tensor],
     *,
-    wants_edges: bool,
+    owns_shares: bool,
 ) -> list[_Sums]:
-    """Return what the message adds to each tile."""
-    if message.is_reduced:
-        scalars = linear(scalars, message.reduce_scalars.weight, message.reduce_scalars.bias)
-        vectors = _linear_vectors(vectors, message.reduce_vectors.weight)
+    """Return what the message adds to each tile; ``owns_shares`` allows to overwrite the shares."""
+    if message.reduction is not None:
+        scalars = linear(scalars, *message.reduction.reduce_scalars)
+        vectors = linear_vectors(vectors, message.reduction.reduce_vectors)
     width = message.width
-    source_share = linear(
-        scalars, message.phi.linears[0].weight[:, :width], message.phi.linears[0].bias
-    )
-    # Blocks of the last linears: gate, direction, scalars, cross, and edges where they are wanted.
-    blocks = [0, 1, 2, 4, 3] if wants_edges else [0, 1, 2, 4]
-    phi, weights = (
-        _blocks(block.linears[2], blocks, width) for block in (message.phi, message.filter)
-    )
+    source_share = linear(scalars, message.source, message.phi.first[1])
     sums = []
     for (tile, geometry, encoding), edge_share in zip(work, edge_shares, strict=True):
-        b, n = tile.n_molecules, tile.n_atoms
-        hidden = edge_share.view(b, n, n, width) + source_share[tile.atoms].view(b, 1, n, width)
+        b, n, n_edges = tile.n_molecules, tile.n_atoms, tile.n_edges
+        share = source_share[tile.atoms].view(b, 1, n, width)
+        if edge_share.requires_grad or share.requires_grad:
+            hidden = (edge_share.view(b, n, n, width) + share).view(n_edges, width)
+        else:
+            hidden = edge_share if owns_shares else edge_share.clone()
+            hidden[:n_edges].view(b, n, n, width).add_(share)
         product = _times_filter(
-            message,
-            _mlp_tail(message.phi, hidden.view(-1, width), *phi),
-            encoding,
-            geometry,
-            weights,
+            message, mlp_tail(message.phi, hidden)[:n_edges], encoding, geometry
         )
-        gate, to_sum, *de = torch.split(
-            product, [width, 3 * width, width][: len(blocks) - 2], dim=1
-        )
+        wants_edges = product.shape[1] == 5 * width
+        blocks = [width, 3 * width, width] if wants_edges else [width, 3 * width]
+        gate, to_sum, *de = torch.split(product, blocks, dim=1)
         v = vectors[tile.atoms]
         summed = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 3 * width))
         direction, ds, cross = torch.split(summed, width, dim=2)
@@ -294,22 +310,21 @@ def _sums(
     return sums
 
 
-def _first_sums(net: ConditionNetwork, kinds: Kinds, work: list[_Work]) -> list[_Sums]:
-    """Return what the first conditioning message adds: no vectors yet, and φ a table over kinds of edges."""
-    message = net.layers.first_message
+def _first_sums(
+    message: MessageWeights, atoms: Tensor, bonds: Tensor, work: list[_Work]
+) -> list[_Sums]:
+    """Return what the first conditioning message adds: no vectors yet, and φ a table over kinds of edges.
+
+    ``atoms`` and ``bonds`` are the embeddings (n_kinds, F) of the kinds' elements and bond types.
+    """
     width = message.width
-    atoms, bonds = net.atom_embedding(kinds.atomic_numbers), net.bond_embedding(kinds.bond_types)
-    if message.is_reduced:
-        atoms = linear(atoms, message.reduce_scalars.weight, message.reduce_scalars.bias)
-    hidden = linear(
-        atoms, message.phi.linears[0].weight[:, :width], message.phi.linears[0].bias
-    ) + _edge_share(message, bonds)
-    blocks = [1, 2, 3]  # direction, scalars, edges
-    table = _mlp_tail(message.phi, hidden, *_blocks(message.phi.linears[2], blocks, width))
-    weights = _blocks(message.filter.linears[2], blocks, width)
+    if message.reduction is not None:
+        atoms = linear(atoms, *message.reduction.reduce_scalars)
+    source_share = linear(atoms, message.source, message.phi.first[1])
+    table = mlp_tail(message.phi, source_share + _edge_share(message, bonds))
     sums = []
     for tile, geometry, encoding in work:
-        product = _times_filter(message, table[tile.kind_idx], encoding, geometry, weights)
+        product = _times_filter(message, table[tile.kind_idx], encoding, geometry)
         to_sum, de = torch.split(product, [2 * width, width], dim=1)
         b, n = tile.n_molecules, tile.n_atoms
         summed = torch.bmm(geometry.vec_and_one, to_sum.view(b * n, n, 2 * width))
@@ -319,18 +334,10 @@ def _first_sums(net: ConditionNetwork, kinds: Kinds, work: list[_Work]) -> list[
 
 
 def _times_filter(
-    message: Message,
-    phi: Tensor,
-    encoding: Tensor,
-    geometry: Geometry,
-    last_linear: tuple[Tensor, Tensor],
+    message: MessageWeights, phi: Tensor, encoding: Tensor, geometry: Geometry
 ) -> Tensor:
     """Return φ ⊙ w of every edge; w is computed once per pair and is zero where there is no edge."""
-    filters = _mlp_tail(
-        message.filter,
-        linear(encoding, message.filter.linears[0].weight, message.filter.linears[0].bias),
-        *last_linear,
-    )
+    filters = run_mlp(message.filter, encoding)
     filters[geometry.n_pairs :] = 0
     per_edge = filters.index_select(0, geometry.pair_slot)
     return phi * per_edge if phi.requires_grad or per_edge.requires_grad else phi.mul_(per_edge)
@@ -342,87 +349,55 @@ def _gated_sum(gate: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _add_edges(
-    message: Message, edges: tuple[Tensor, ...], sums: list[_Sums], *, in_place: bool
-) -> tuple[Tensor, ...]:
-    """Return ``e + de`` per tile."""
+    message: MessageWeights, edges: list[Tensor], sums: list[_Sums], *, owns_edges: bool
+) -> list[Tensor]:
+    """Return ``e + de`` per tile; ``owns_edges`` allows to overwrite the edges."""
     new_edges = []
     for tile_edges, each in zip(edges, sums, strict=True):
         added = each.edges
         if added is None:
             raise RuntimeError("sums: expected a share for the edges, got none")
-        if message.is_reduced:
-            added = linear(added, message.expand_edges.weight, message.expand_edges.bias)
-        may_overwrite = in_place and not (tile_edges.requires_grad or added.requires_grad)
-        new_edges.append(tile_edges.add_(added) if may_overwrite else tile_edges + added)
-    return tuple(new_edges)
+        if message.reduction is not None:
+            added = linear(added, *message.reduction.expand_edges)
+        if tile_edges.requires_grad or added.requires_grad:
+            new_edges.append(tile_edges + added)
+            continue
+        new = tile_edges if owns_edges else tile_edges.clone()
+        new[: added.shape[0]].add_(added)
+        new_edges.append(new)
+    return new_edges
 
 
 def _add_nodes(
-    message: Message, scalars: Tensor, vectors: Tensor, sums: list[_Sums]
+    message: MessageWeights, scalars: Tensor, vectors: Tensor, sums: list[_Sums]
 ) -> tuple[Tensor, Tensor]:
     """Return ``s + ds`` and ``v + dv``."""
     if not sums:
         return scalars, vectors
     ds, dv = torch.cat([each.scalars for each in sums]), torch.cat([each.vectors for each in sums])
-    if message.is_reduced:
-        ds = linear(ds, message.expand_scalars.weight, message.expand_scalars.bias)
-        dv = _linear_vectors(dv, message.expand_vectors.weight)
+    if message.reduction is not None:
+        ds = linear(ds, *message.reduction.expand_scalars)
+        dv = linear_vectors(dv, message.reduction.expand_vectors)
     return scalars + ds, vectors + dv
 
 
-def _update(
-    update: Update, scalars: Tensor, vectors: Tensor, *, wants_vectors: bool = True
-) -> tuple[Tensor, Tensor]:
+def _update(update: UpdateWeights, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return the atoms' features after the update; the vectors as they are where nobody reads them."""
     n_features = scalars.shape[1]
-    norm = vector_length(_linear_vectors(vectors, update.v.weight), dim=1)
-    inputs = torch.cat([norm, scalars], dim=-1)
-    if not wants_vectors:
-        scale, add = _run_mlp(update.mlp, inputs, rows=slice(n_features, None)).chunk(2, dim=-1)
+    moved = linear_vectors(vectors, update.vectors)
+    norm = vector_length(moved[..., :n_features], dim=1)
+    outputs = run_mlp(update.mlp, torch.cat([norm, scalars], dim=-1))
+    if update.vectors.shape[0] == n_features:
+        scale, add = outputs.chunk(2, dim=-1)
         return scalars + norm**2 * scale + add, vectors
-    gates, scale, add = _run_mlp(update.mlp, inputs).chunk(3, dim=-1)
-    moved = gates.unsqueeze(1) * _linear_vectors(vectors, update.u.weight)
-    return scalars + norm**2 * scale + add, vectors + moved
+    gates, scale, add = outputs.chunk(3, dim=-1)
+    vectors = vectors + gates.unsqueeze(1) * moved[..., n_features:]
+    return scalars + norm**2 * scale + add, vectors
 
 
-def _readout_vector(readout: Readout, scalars: Tensor, vectors: Tensor) -> Tensor:
+def _readout_vector(readout: ReadoutWeights, scalars: Tensor, vectors: Tensor) -> Tensor:
     """Return the readout's vector, (n_atoms, 3); its scalar is not computed."""
-    gate = _run_mlp(readout.mlp, scalars, rows=slice(1, 2))
-    return gate * _linear_vectors(vectors, readout.v.weight).squeeze(-1)
-
-
-def _run_mlp(block: Mlp, inputs: Tensor, *, rows: slice = slice(None)) -> Tensor:
-    """Return the MLP of inputs (n, ·); ``rows`` picks outputs of its last linear."""
-    hidden = linear(inputs, block.linears[0].weight, block.linears[0].bias)
-    return _mlp_tail(block, hidden, block.linears[2].weight[rows], block.linears[2].bias[rows])
-
-
-def _mlp_tail(block: Mlp, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return the MLP after its first linear, with ``weight`` and ``bias`` for its last."""
-    n_rows = hidden.shape[0]
-    hidden = _norm_silu(block.norms[0], pad_rows(hidden))
-    hidden = functional.linear(hidden, block.linears[1].weight, block.linears[1].bias)
-    return functional.linear(_norm_silu(block.norms[1], hidden), weight, bias)[:n_rows]
-
-
-def _norm_silu(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
-    hidden = functional.layer_norm(hidden, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-    return functional.silu(hidden, inplace=not hidden.requires_grad)
-
-
-def _blocks(last: nn.Linear, blocks: list[int], width: int) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of a message's last linear, restricted to ``blocks`` of its five."""
-    weight, bias = last.weight.view(5, width, -1), last.bias.view(5, width)
-    return (
-        torch.cat([weight[block] for block in blocks]),
-        torch.cat([bias[block] for block in blocks]),
-    )
-
-
-def _linear_vectors(vectors: Tensor, weight: Tensor) -> Tensor:
-    """Return the bias-free linear of the features of vectors (n_atoms, 3, ·)."""
-    flat = linear(vectors.reshape(-1, vectors.shape[-1]), weight)
-    return flat.view(vectors.shape[0], 3, weight.shape[0])
+    return run_mlp(readout.mlp, scalars) * linear_vectors(vectors, readout.vectors).squeeze(-1)
 
 
 def _take(rows: Tensor, order: Tensor | None) -> Tensor:

@@ -37,6 +37,11 @@ class Tile:
     pair_source: Tensor
 
     @property
+    def n_edges(self) -> int:
+        """Edges, the diagonal included."""
+        return self.n_molecules * self.n_atoms**2
+
+    @property
     def n_pairs(self) -> int:
         """Unordered pairs of different atoms of a molecule."""
         return self.n_molecules * self.n_atoms * (self.n_atoms - 1) // 2

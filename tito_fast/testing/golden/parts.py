@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tito_fast.data.pairs import LAG_LAWS, draw_lag_steps, lagged_windows
-from tito_fast.models.tito.eager import pair_encoding
+from tito_fast.models.tito.eager_blocks import pair_encoding
 from tito_fast.models.tito.layers import positional_encoding
 from tito_fast.ops import center, ot_couple
 from tito_fast.testing.golden.comparison import (
