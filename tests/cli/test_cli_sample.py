@@ -176,6 +176,44 @@ def test_a_lost_replica_ends_in_a_non_zero_status(sample, tmp_path):
     assert "replica 0 became NaN or infinite at step 1" in err
 
 
+def test_ctrl_c_says_how_to_go_on(sample, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tito_fast.rollout.chunk.transition", stop)
+    status, _, err = sample("CO")
+    assert status == 130
+    assert "interrupted: what was sampled is in run; the same command goes on" in err
+
+
+def test_a_full_disk_is_named_and_loses_nothing(model_file, tmp_path):
+    command = [
+        *(sys.executable, "-c", "from tito_fast.cli.main import main; main()", "sample", "CO"),
+        *("--model", model_file, "--lag", "10ps", "--n-steps", "60", "--ode-steps", "1"),
+        *("--out", "run", "--no-figure"),
+    ]
+
+    def limit():
+        import resource  # noqa: PLC0415  in the child only
+        import signal  # noqa: PLC0415
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
+
+    full = subprocess.run(  # noqa: PLW1509, S603  our own interpreter, no threads yet
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, preexec_fn=limit
+    )
+    assert full.returncode == 1
+    assert full.stderr.count("error: ") == 1
+    assert "Traceback" not in full.stderr
+    again = subprocess.run(  # noqa: S603
+        command, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    trajectory = md.load(tmp_path / "run" / "rep_0000.xtc", top=tmp_path / "run" / "topology.pdb")
+    assert trajectory.time.tolist() == [10.0 * frame for frame in range(61)]
+
+
 def test_usage_errors_and_help():
     assert run(["sample", "CO", "--lag", "1ps"]) == 2
     assert run(["nonsense"]) == 2

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tito_fast.types import Backend, Precision, VectorStart
 
 SECONDS_BETWEEN_LINES = 5.0
+INTERRUPTED = 130
 
 
 def sample(
@@ -122,17 +123,24 @@ def sample(
         for note in molecule.notes:
             typer.echo(f"{molecule.name}: {note}", err=True)
     folder = out or Path(f"rollout_{sampling.folder_name(molecules[0].name)}")
+    starts = None if start is None else read_start(start, molecules[0])
     display = _Display()
-    with display:
-        results = sampling.sample(
-            molecules,
-            config,
-            out=folder,
-            model=loaded,
-            start=None if start is None else read_start(start, molecules[0]),
-            overwrite=overwrite,
-            on_progress=display.show,
+    try:
+        with display:
+            results = sampling.sample(
+                molecules,
+                config,
+                out=folder,
+                model=loaded,
+                start=starts,
+                overwrite=overwrite,
+                on_progress=display.show,
+            )
+    except KeyboardInterrupt:
+        typer.echo(
+            f"interrupted: what was sampled is in {folder}; the same command goes on", err=True
         )
+        raise typer.Exit(INTERRUPTED) from None
     for result in results:
         _report(result, figure=figure)
     return 1 if any(result.lost_replicas for result in results) else 0

@@ -295,6 +295,19 @@ def test_float32_is_close_to_float64(make_case):
         assert error <= 2e-5 * expected.abs().max(), backend
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["default", "reduced"])
+def test_bfloat16_products_are_close(make_case, backend, name):
+    case = make_case(VARIANTS[name], 9, 6, dtype=torch.float32)
+    with torch.no_grad():
+        exact = case.velocity(backend)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = case.velocity(backend)
+    assert rounded.dtype == torch.float32
+    # 2e-2 rms for random weights (kernels §4); the largest element may be several times that.
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.1
+
+
 def test_unknown_and_unavailable_backends_are_refused(make_case):
     case = make_case(SMALL, 3)
     with pytest.raises(ValueError, match=r"backend: expected one of auto, .*, got 'cuda'"):

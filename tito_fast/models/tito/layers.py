@@ -132,8 +132,8 @@ class Message(nn.Module):
             + cross.unsqueeze(1)
             * torch.linalg.cross(u.expand_as(v[edges.receiver]), v[edges.receiver], dim=1)
         )
-        sum_dv = torch.zeros_like(v).index_add(0, edges.receiver, dv)
-        sum_ds = torch.zeros_like(s).index_add(0, edges.receiver, ds)
+        sum_dv = torch.zeros_like(v).index_add(0, edges.receiver, dv.to(v.dtype))
+        sum_ds = torch.zeros_like(s).index_add(0, edges.receiver, ds.to(s.dtype))
         if self.is_reduced:
             sum_dv, sum_ds, de = (
                 self.expand_vectors(sum_dv),
