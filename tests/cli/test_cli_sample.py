@@ -200,7 +200,7 @@ def test_a_full_disk_is_named_and_loses_nothing(model_file, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
 
-    full = subprocess.run(  # noqa: PLW1509, S603  our own interpreter, no threads yet
+    full = subprocess.run(  # noqa: S603  our own interpreter, no threads yet
         command, cwd=tmp_path, capture_output=True, text=True, check=False, preexec_fn=limit
     )
     assert full.returncode == 1

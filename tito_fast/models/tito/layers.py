@@ -125,7 +125,7 @@ class Message(nn.Module):
         )
         inputs = torch.cat([s[edges.source], e], dim=-1)
         gate, direction, ds, de, cross = (self.phi(inputs) * self.filter(encoding)).chunk(5, dim=-1)
-        u = edges.vec_saturated.unsqueeze(-1)  # (n_edges, 3, 1)
+        u = edges.vec_saturated.unsqueeze(-1).to(v.dtype)  # (n_edges, 3, 1)
         dv = (
             gate.unsqueeze(1) * v[edges.source]
             + direction.unsqueeze(1) * u
