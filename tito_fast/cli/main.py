@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any, cast
 
 import typer
 
@@ -67,7 +68,8 @@ def run(arguments: Sequence[str]) -> int:
             warnings.showwarning = _show_warning
             result = app(args=_with_hyphens(arguments), standalone_mode=False)
     except _USAGE_ERROR as error:
-        typer.echo(f"error: {error}; see tito-fast --help", err=True)
+        message = cast("Any", error).format_message()
+        typer.echo(f"error: {message}; see tito-fast --help", err=True)
         return USAGE
     except (typer.Abort, KeyboardInterrupt) as error:
         reason = error.__cause__ or error
