@@ -1,1 +1,1 @@
-"""tito_fast.data."""
+"""Data: molecules, their readers, the trajectory store, and the pairs that are drawn from it."""

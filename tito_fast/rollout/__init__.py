@@ -1,1 +1,1 @@
-"""tito_fast.rollout."""
+"""Rollouts: a model, molecules and a config in; trajectories on disk out."""

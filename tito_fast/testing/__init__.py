@@ -1,1 +1,1 @@
-"""tito_fast.testing."""
+"""What checks the package against recordings and references."""

@@ -1,1 +1,1 @@
-"""tito_fast.models.tito."""
+"""TITO: a flow between a normal density and the positions one lag later, given the positions now."""
