@@ -1,6 +1,8 @@
 """Fixtures that several folders share."""
 
+import contextlib
 import importlib.util
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,22 @@ def ckpt(released, tmp_path):
     """A released checkpoint with F = 8, 1 + 2 layers."""
     content = released.lightning_content(released.released_module(released.CONFIG))
     return released.write_released(tmp_path / "tiny.ckpt", content)
+
+
+@pytest.fixture
+def file_size_limit():
+    """A context in which no file grows beyond a size, as on a full disk.
+
+    It ends inside the test: the runner's own output may be a file, too.
+    """
+
+    @contextlib.contextmanager
+    def limit(n_bytes):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

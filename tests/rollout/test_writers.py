@@ -1,8 +1,6 @@
 """Every format: what is read back, resuming, a full disk, a writer that dies in the middle."""
 
-import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -47,16 +45,6 @@ def write_all(path, kind, molecule, positions, *, token=None, first=0):
     end = writer.flush()
     writer.close()
     return end
-
-
-@contextlib.contextmanager
-def file_size_limit(n_bytes):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -185,7 +173,7 @@ def test_token_zero_starts_the_file_again(tmp_path, butanol, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_full_disk_loses_nothing_written_before(tmp_path, butanol, kind):
+def test_a_full_disk_loses_nothing_written_before(tmp_path, butanol, kind, file_size_limit):
     path = tmp_path / f"a.{kind}"
     positions = frames_of(butanol, 4000)
     token = write_all(path, kind, butanol, positions[:100])
@@ -215,7 +203,7 @@ def test_a_full_disk_loses_nothing_written_before(tmp_path, butanol, kind):
     assert not journal_path(path).exists()
 
 
-def test_a_full_temporary_folder_is_seen(tmp_path, butanol):
+def test_a_full_temporary_folder_is_seen(tmp_path, butanol, file_size_limit):
     writer = open_writer(tmp_path / "a.xtc", format="xtc", molecule=butanol)
     writer.append(frames_of(butanol, 200), times(0, 200))
     with (

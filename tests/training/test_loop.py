@@ -1,7 +1,7 @@
+import contextlib
 import csv
 import math
 import os
-import resource
 import signal
 
 import pytest
@@ -272,20 +272,19 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(make_config, monkeyp
         train(make_config())
 
 
-def test_a_full_disk_stops_the_run_and_it_goes_on_from_the_last_state(make_config, tmp_path):
+def test_a_full_disk_stops_the_run_and_it_goes_on_from_the_last_state(
+    make_config, tmp_path, file_size_limit
+):
     whole, config = make_config(), make_config(out=str(tmp_path / "full"))
     train(whole)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with contextlib.ExitStack() as stack:
 
-    def fill(progress):
-        if progress.step == 4:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+        def fill(progress):
+            if progress.step == 4:
+                stack.enter_context(file_size_limit(4000))
 
-    try:
         with pytest.raises(OSError, match=r"cannot be written: .*state, of step 3, is kept"):
             train(config, on_step=fill)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert read_state(config)["step"] == 3
     assert load_model(f"{config.out}/last.safetensors").config == config.model
     train(config)

@@ -1,4 +1,3 @@
-import resource
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,6 @@ def open_run(make_config):
     yield open_files
     for files in opened:
         files.close()
-
-
-@pytest.fixture
-def limit_file_size():
-    """Return a function after which no file may grow beyond the size given, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(n_bytes):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def state(step, **fields):
@@ -100,17 +87,22 @@ def test_an_empty_log_gets_its_head(open_run):
     assert lines[-2:] == [",".join(LogRow._fields), "1,1.1,,0.001,2.0,10.0"]
 
 
-def test_a_full_disk_keeps_the_last_good_state(open_run, limit_file_size):
+def test_a_full_disk_keeps_the_last_good_state(open_run, file_size_limit):
     files = open_run()
     files.save_state(state(7))
-    limit_file_size(1000)
-    with pytest.raises(
-        OSError,
-        match=r"state.pt: cannot be written: File too large; the last good state, of step 7",
+    with (
+        file_size_limit(1000),
+        pytest.raises(
+            OSError,
+            match=r"state.pt: cannot be written: File too large; the last good state, of step 7",
+        ),
     ):
         files.save_state(state(8))
     (files.path / "log.csv").write_text("x" * 990)
-    with pytest.raises(OSError, match=r"log.csv: cannot be written: .*same command again"):
+    with (
+        file_size_limit(1000),
+        pytest.raises(OSError, match=r"log.csv: cannot be written: .*same command again"),
+    ):
         files.log(row(8))
     assert files.load_state(device=torch.device("cpu")).step == 7
     assert not list(files.path.glob("*.new"))
