@@ -187,6 +187,12 @@ def test_a_replica_that_becomes_infinite_ends_alone(tmp_path, model, make_molecu
     assert again.lost_replicas == {1: 1}
 
 
+def test_the_callers_model_stays_as_it_is(tmp_path, model, make_molecule):
+    sample(make_molecule(5), replace(ROLLOUT, precision="fp64"), out=tmp_path / "run", model=model)
+    assert model.dtype == torch.float32
+    assert all(parameter.requires_grad for parameter in model.network.parameters())
+
+
 def test_bad_inputs_are_refused(tmp_path, model, make_molecule):
     molecule = make_molecule(5)
     with pytest.raises(ValueError, match="input: expected at least one molecule"):

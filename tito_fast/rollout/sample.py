@@ -1,5 +1,6 @@
 """Sampling: molecules in, one directory of trajectories for each, out."""
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -178,9 +179,11 @@ def _percent(what: str, share: float | None) -> list[str]:
 
 
 def _on_device(model: TitoModel, config: RolloutConfig) -> TitoModel:
+    """Return a copy of the model where and as it is to run; the caller's stays as it is."""
+    network = copy.deepcopy(model.network).requires_grad_(requires_grad=False)
     dtype = torch.float64 if config.precision == "fp64" else torch.float32
-    model.network.requires_grad_(requires_grad=False)
-    return model.to(device=resolve_device(config.device), dtype=dtype)
+    copied = TitoModel(model.config, model.info, network)
+    return copied.to(device=resolve_device(config.device), dtype=dtype)
 
 
 def _read_all(

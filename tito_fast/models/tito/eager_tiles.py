@@ -1,5 +1,6 @@
 """Molecules of one size as dense tiles of edges, and the geometry of a tile."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
@@ -87,19 +88,19 @@ def make_tiles(
     numbers = batch.atomic_numbers[order]
     budget = CPU_TILE_BYTES if device.type == "cpu" else GPU_TILE_BYTES
     tiles, codes = [], []
-    start, done = 0, 0
-    while done < len(by_size):
-        size = batch.sizes[by_size[done]]
-        n_equal = sum(batch.sizes[molecule] == size for molecule in by_size[done:])
-        count = min(n_equal, max(1, budget // (20 * n_features * max(size, 1) ** 2)))
-        if size:
+    start = 0
+    for size, n_molecules in sorted(Counter(batch.sizes).items()):
+        if size == 0:
+            continue
+        n_per_tile = max(1, budget // (20 * n_features * size**2))
+        for first in range(0, n_molecules, n_per_tile):
+            count = min(n_per_tile, n_molecules - first)
             atoms = slice(start, start + count * size)
             tile = _tile(batch, place, atoms, n_molecules=count, n_atoms=size)
             sources = numbers[atoms].view(count, 1, size).expand(count, size, size).reshape(-1)
             codes.append(sources * 16 + tile.edge_type)
             tiles.append(tile)
-        start += count * size
-        done += count
+            start = atoms.stop
     kinds, kind_idx = torch.unique(
         torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *codes]), return_inverse=True
     )
