@@ -15,7 +15,6 @@ class Quantity(StrEnum):
     TRAJECTORY = "trajectory"
     LOSS = "loss"
     INTERMEDIATE = "intermediate"
-    ENCODING = "encoding"
     GRADIENT = "gradient"
     LOSS_CURVE = "loss curve"
     TRAINED_PARAMETERS = "trained parameters"
@@ -27,10 +26,8 @@ TOLERANCES: Final[dict[Quantity, dict[str, float]]] = {
     # States, velocities on the way and frames of a trajectory: errors grow over the steps.
     Quantity.TRAJECTORY: {"float64": 1e-10, "float32": 5e-5},
     Quantity.LOSS: {"float64": 1e-10, "float32": 2e-5},
-    # Features, distances, coupled and centred coordinates, the interpolant.
+    # Features, encodings, distances, coupled and centred coordinates, the interpolant.
     Quantity.INTERMEDIATE: {"float64": 1e-10, "float32": 2e-5},
-    # Phases of some hundred radians are rounded to some 1e-5 radians in float32, on both sides.
-    Quantity.ENCODING: {"float64": 1e-10, "float32": 1e-4},
     # Gradients and their norms, each relative to its own parameter's.
     Quantity.GRADIENT: {"float64": 1e-8, "float32": 1e-4},
     Quantity.LOSS_CURVE: {"float64": 1e-7, "float32": 1e-3},
