@@ -1,13 +1,11 @@
-// Python bindings. Arrays come as raw addresses, so this binary knows no torch: the callers in
-// tito_fast/ops/<op>/native.py check shapes, dtypes, devices and contiguity.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
+// Python bindings.
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "bindings.h"
+#include "common/isa.h"
 #include "ode_step/ode_step.h"
 #include "ot_couple/ot_couple.h"
 #include "philox_normal/philox_normal.h"
@@ -16,18 +14,10 @@
 #include "common/cuda_info.h"
 #endif
 
-namespace py = pybind11;
 using namespace pybind11::literals;
 
 namespace tito_fast {
 namespace {
-
-using Address = std::uintptr_t;
-
-template <typename T>
-T* pointer(Address address) {
-  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr)
-}
 
 template <typename T>
 StageCoefficients<T> stage_coefficients(const std::vector<double>& coefficients) {
@@ -161,7 +151,9 @@ std::string compiler_name() {
 py::dict build_info() {
   py::dict info;
   info["compiler"] = compiler_name();
-  info["isa"] = TITO_FAST_ISA;
+  info["baseline"] = TITO_FAST_BASELINE;
+  info["best_isa"] = isa_name(best_isa());
+  info["isa"] = isa_name(active_isa());
 #ifdef _OPENMP
   info["openmp"] = true;
 #else

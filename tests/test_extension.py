@@ -1,4 +1,7 @@
 import importlib
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -28,7 +31,9 @@ def broken_extension(monkeypatch):
 def test_build_info_says_what_was_built():
     info = _extension.build_info()
     assert info["compiler"]
-    assert info["isa"] in {"x86-64-v2", "armv8-a", "baseline"}
+    assert info["baseline"] in {"x86-64-v2", "armv8-a", "baseline"}
+    names = ["baseline", "avx2", "avx512", "avx512bf16"]
+    assert names.index(info["isa"]) <= names.index(info["best_isa"])
     cuda_details = [info[f"cuda_{key}"] for key in ("version", "architectures", "oldest_driver")]
     assert all((detail is not None) == info["cuda"] for detail in cuda_details)
 
@@ -60,3 +65,18 @@ def test_too_many_stages_are_refused_by_the_binary():
     call = _extension.native_module().ode_step_fwd_cpu_float32
     with pytest.raises(ValueError, match="weights: expected at most 8 stages, got 9"):
         call(0, 0, 0, 0, 0, 0, [1.0] * 9, True, 1)
+
+
+def test_an_instruction_set_can_be_forced_and_an_unknown_one_is_refused():
+    def run(name):
+        code = "from tito_fast._extension import build_info; print(build_info()['isa'])"
+        return subprocess.run(  # noqa: S603, own interpreter
+            [sys.executable, "-c", code],
+            env=os.environ | {"TITO_FAST_ISA": name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert run("baseline").stdout.strip() == "baseline"
+    assert "TITO_FAST_ISA: expected baseline, avx2" in run("avx1024").stderr

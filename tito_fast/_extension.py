@@ -48,7 +48,9 @@ def build_info() -> dict[str, object]:
     Returns
     -------
     dict
-        ``compiler``, ``isa``, ``openmp``, ``cuda`` (were CUDA kernels built), and, where they were,
+        ``compiler``, ``baseline`` (what every file is compiled for), ``best_isa`` (the best instruction set
+        that was built and runs here), ``isa`` (the one in use: the best, or what the environment variable
+        ``TITO_FAST_ISA`` names), ``openmp``, ``cuda`` (were CUDA kernels built), and, where they were,
         ``cuda_version`` of the toolkit, ``cuda_architectures`` and ``cuda_oldest_driver`` that runs
         them (else ``None``).
 

@@ -1,0 +1,200 @@
+// Vectors of the instruction set that this file is being compiled for (see isa.h), with the few
+// functions that the network needs. Plain a * b + c is never contracted (-ffp-contract=off); fma()
+// is fused where the set has it.
+#pragma once
+
+#ifdef TITO_ISA_X86
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include <cstdint>
+
+#ifndef TITO_ISA
+#error "simd.h belongs in files that are compiled per instruction set"
+#endif
+
+#define TITO_INLINE inline __attribute__((always_inline))
+
+namespace tito_fast {
+namespace TITO_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+constexpr int kPanelVectors = 4;  // 32 registers: tiles of 6 rows x 4 vectors
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+constexpr int kPanelVectors = 2;  // 16 registers: tiles of 6 rows x 2 vectors
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16;
+constexpr int kPanelVectors = 4;
+#else
+constexpr int kVectorBytes = 16;
+constexpr int kPanelVectors = 2;
+#endif
+
+template <typename T>
+struct VectorOf {
+  typedef T Type __attribute__((vector_size(kVectorBytes)));
+  typedef T Unaligned __attribute__((vector_size(kVectorBytes), aligned(sizeof(T)), may_alias));
+};
+
+template <typename T>
+using Vec = typename VectorOf<T>::Type;
+
+template <typename T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+// The least multiple of the vector's length that holds n.
+template <typename T>
+constexpr int padded(int n) {
+  return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+template <typename T>
+TITO_INLINE Vec<T> load(const T* address) {
+  return *reinterpret_cast<const typename VectorOf<T>::Unaligned*>(address);
+}
+
+template <typename T>
+TITO_INLINE void store(T* address, Vec<T> value) {
+  *reinterpret_cast<typename VectorOf<T>::Unaligned*>(address) = value;
+}
+
+template <typename T>
+TITO_INLINE Vec<T> broadcast(T value) {
+  return Vec<T>{} + value;
+}
+
+TITO_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+
+TITO_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_pd(a, b, c);
+#elif defined(__AVX2__)
+  return _mm256_fmadd_pd(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f64(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+
+// Sum over the lanes in a fixed order: halves onto each other.
+TITO_INLINE float sum(Vec<float> v) {
+#if defined(__AVX512F__)
+  const auto half = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                    __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto quarter = __builtin_shufflevector(half, half, 0, 1, 2, 3) +
+                       __builtin_shufflevector(half, half, 4, 5, 6, 7);
+#elif defined(__AVX2__)
+  const auto quarter =
+      __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+  const auto quarter = v;
+#endif
+  const auto swapped = quarter + __builtin_shufflevector(quarter, quarter, 2, 3, 0, 1);
+  return swapped[0] + swapped[1];
+}
+
+TITO_INLINE double sum(Vec<double> v) {
+#if defined(__AVX512F__)
+  const auto half =
+      __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+  const auto quarter =
+      __builtin_shufflevector(half, half, 0, 1) + __builtin_shufflevector(half, half, 2, 3);
+#elif defined(__AVX2__)
+  const auto quarter = __builtin_shufflevector(v, v, 0, 1) + __builtin_shufflevector(v, v, 2, 3);
+#else
+  const auto quarter = v;
+#endif
+  return quarter[0] + quarter[1];
+}
+
+template <typename T>
+TITO_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
+  x = x < low ? broadcast(low) : x;
+  return x > high ? broadcast(high) : x;
+}
+
+// 1 / x for x in the normal range.
+TITO_INLINE Vec<float> reciprocal(Vec<float> x) {
+#if defined(__AVX512F__)
+  // 14 bits, then one step of Newton: within 1 ulp.
+  const Vec<float> guess = _mm512_rcp14_ps(x);
+  return fma(fma(-x, guess, broadcast(1.0f)), guess, guess);
+#else
+  return 1.0f / x;
+#endif
+}
+
+TITO_INLINE Vec<double> reciprocal(Vec<double> x) { return 1.0 / x; }
+
+// e^x for x in [-87, 88]: 2^n e^r with |r| <= ln 2 / 2.
+TITO_INLINE Vec<float> exp(Vec<float> x) {
+  typedef std::int32_t Int __attribute__((vector_size(kVectorBytes)));
+  const Vec<float> shift = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec<float> shifted = fma(x, broadcast(1.44269504088896341f), shift);
+  const Vec<float> n = shifted - shift;
+  Vec<float> r = fma(n, broadcast(-0.693359375f), x);
+  r = fma(n, broadcast(2.12194440e-4f), r);
+  Vec<float> p = broadcast(1.0f / 720);
+  p = fma(p, r, broadcast(1.0f / 120));
+  p = fma(p, r, broadcast(1.0f / 24));
+  p = fma(p, r, broadcast(1.0f / 6));
+  p = fma(p, r, broadcast(0.5f));
+  p = fma(p, r, broadcast(1.0f));
+  p = fma(p, r, broadcast(1.0f));
+  return reinterpret_cast<Vec<float>>(reinterpret_cast<Int>(p) +
+                                      (reinterpret_cast<Int>(shifted) << 23));
+}
+
+// e^x for x in [-708, 709].
+TITO_INLINE Vec<double> exp(Vec<double> x) {
+  typedef std::int64_t Int __attribute__((vector_size(kVectorBytes)));
+  const Vec<double> shift = broadcast(6755399441055744.0);  // 1.5 * 2^52
+  const Vec<double> shifted = fma(x, broadcast(1.4426950408889634074), shift);
+  const Vec<double> n = shifted - shift;
+  Vec<double> r = fma(n, broadcast(-0.693145751953125), x);
+  r = fma(n, broadcast(-1.42860682030941723212e-6), r);
+  Vec<double> p = broadcast(1.0 / 6227020800.0);
+  constexpr double kInverseFactorial[] = {1.0 / 479001600.0,
+                                          1.0 / 39916800.0,
+                                          1.0 / 3628800.0,
+                                          1.0 / 362880.0,
+                                          1.0 / 40320.0,
+                                          1.0 / 5040.0,
+                                          1.0 / 720.0,
+                                          1.0 / 120.0,
+                                          1.0 / 24.0,
+                                          1.0 / 6.0,
+                                          0.5,
+                                          1.0,
+                                          1.0};
+  for (const double coefficient : kInverseFactorial) p = fma(p, r, broadcast(coefficient));
+  return reinterpret_cast<Vec<double>>(reinterpret_cast<Int>(p) +
+                                       (reinterpret_cast<Int>(shifted) << 52));
+}
+
+template <typename T>
+constexpr T kExpLimit = sizeof(T) == 4 ? T(87) : T(700);
+
+// 1 / (1 + e^-x)
+template <typename T>
+TITO_INLINE Vec<T> sigmoid(Vec<T> x) {
+  return reciprocal(T(1) + exp(clamp<T>(-x, -kExpLimit<T>, kExpLimit<T>)));
+}
+
+}  // namespace TITO_ISA
+}  // namespace tito_fast
