@@ -13,33 +13,10 @@
 #include <cstdint>
 
 #include "common/gemm.h"
+#include "common/mlp_weights.h"
 #include "common/workspace.h"
 
 namespace tito_fast {
-
-// A linear as torch holds it: weight (n_out, n_in) with rows weight_stride apart, bias (n_out) or
-// null. T is const for weights, and not for their gradients.
-template <typename T>
-struct Linear {
-  T* weight;
-  T* bias;
-  std::int64_t weight_stride;
-  int n_in;
-  int n_out;
-};
-
-// An MLP as torch holds it.
-template <typename T>
-struct Mlp {
-  Linear<T> first;
-  T* first_scale;
-  T* first_shift;
-  Linear<T> second;
-  T* second_scale;
-  T* second_shift;
-  Linear<T> last;
-};
-
 namespace TITO_ISA {
 
 constexpr double kNormEps = 1e-5;
@@ -129,15 +106,22 @@ PackedLinear<T> pack_linear(const Linear<const T>& linear, bool is_centered, boo
   return packed;
 }
 
+// Packs all but the last linear.
 template <typename T>
-PackedMlp<T> pack_mlp(const Mlp<const T>& mlp, bool wants_backward, Workspace& memory) {
-  PackedMlp<T> packed;
+PackedMlp<T> pack_hidden(const Mlp<const T>& mlp, bool wants_backward, Workspace& memory) {
+  PackedMlp<T> packed{};
   packed.first = pack_linear(mlp.first, true, wants_backward, memory);
   packed.first_scale = pack_row(mlp.first_scale, mlp.first.n_out, memory);
   packed.first_shift = pack_row(mlp.first_shift, mlp.first.n_out, memory);
   packed.second = pack_linear(mlp.second, true, wants_backward, memory);
   packed.second_scale = pack_row(mlp.second_scale, mlp.second.n_out, memory);
   packed.second_shift = pack_row(mlp.second_shift, mlp.second.n_out, memory);
+  return packed;
+}
+
+template <typename T>
+PackedMlp<T> pack_mlp(const Mlp<const T>& mlp, bool wants_backward, Workspace& memory) {
+  PackedMlp<T> packed = pack_hidden(mlp, wants_backward, memory);
   packed.last = pack_linear(mlp.last, false, wants_backward, memory);
   return packed;
 }
@@ -147,15 +131,22 @@ LinearSums<T> take_sums(int n_in, int n_out, Workspace& memory) {
   return {memory.take<T>(std::int64_t{n_in} * padded<T>(n_out)), memory.take<T>(padded<T>(n_out))};
 }
 
+// Sums for all but the last linear.
 template <typename T>
-MlpSums<T> take_sums(const PackedMlp<T>& mlp, Workspace& memory) {
-  MlpSums<T> sums;
+MlpSums<T> take_hidden_sums(const PackedMlp<T>& mlp, Workspace& memory) {
+  MlpSums<T> sums{};
   sums.first = take_sums<T>(mlp.first.n_in, mlp.first.n_out, memory);
   sums.first_scale = memory.take<T>(padded<T>(mlp.first.n_out));
   sums.first_shift = memory.take<T>(padded<T>(mlp.first.n_out));
   sums.second = take_sums<T>(mlp.second.n_in, mlp.second.n_out, memory);
   sums.second_scale = memory.take<T>(padded<T>(mlp.second.n_out));
   sums.second_shift = memory.take<T>(padded<T>(mlp.second.n_out));
+  return sums;
+}
+
+template <typename T>
+MlpSums<T> take_sums(const PackedMlp<T>& mlp, Workspace& memory) {
+  MlpSums<T> sums = take_hidden_sums(mlp, memory);
   sums.last = take_sums<T>(mlp.last.n_in, mlp.last.n_out, memory);
   return sums;
 }
@@ -368,11 +359,11 @@ void unpack_gradient(const LinearSums<T>& sums, bool is_centered, const Linear<T
   for (int c = 0; c < n_out; ++c) gradient.bias[c] = static_cast<T>(sums.bias[c] - mean);
 }
 
+// All but the last linear.
 template <typename T>
-void unpack_gradient(const MlpSums<T>& sums, const Mlp<T>& gradient) {
+void unpack_hidden_gradient(const MlpSums<T>& sums, const Mlp<T>& gradient) {
   unpack_gradient(sums.first, true, gradient.first);
   unpack_gradient(sums.second, true, gradient.second);
-  unpack_gradient(sums.last, false, gradient.last);
   for (int c = 0; c < gradient.first.n_out; ++c) {
     gradient.first_scale[c] = sums.first_scale[c];
     gradient.first_shift[c] = sums.first_shift[c];
@@ -381,6 +372,12 @@ void unpack_gradient(const MlpSums<T>& sums, const Mlp<T>& gradient) {
     gradient.second_scale[c] = sums.second_scale[c];
     gradient.second_shift[c] = sums.second_shift[c];
   }
+}
+
+template <typename T>
+void unpack_gradient(const MlpSums<T>& sums, const Mlp<T>& gradient) {
+  unpack_hidden_gradient(sums, gradient);
+  unpack_gradient(sums.last, false, gradient.last);
 }
 
 }  // namespace TITO_ISA
