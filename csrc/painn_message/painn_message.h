@@ -1,10 +1,11 @@
-// The message along the edges of a batch of molecules, forward and backward (tito_fast/ops/painn_message/reference.py
-// is its definition). With [gate, dir, ds, de, cross] = phi([s_j, e_ij]) * w(enc(d_ij)) and u the saturated vector of
-// edge j -> i:
-//   scalars_i = sum_j ds,  vectors_i = sum_j gate v_j + dir u + (sum_j cross u) x v_i,  edges_ij = [e_ij +] de.
+// The message along the edges of a batch of molecules, forward and backward
+// (tito_fast/ops/painn_message/reference.py is its definition). With [gate, dir, ds, de, cross] =
+// phi([s_j, e_ij]) * w(enc(d_ij)) and u the saturated vector of edge j -> i:
+//   scalars_i = sum_j ds,  vectors_i = sum_j gate v_j + dir u + (sum_j cross u) x v_i,  edges_ij =
+//   [e_ij +] de.
 //
-// Arrays are dense and row-major; W is the width. Edges are sorted by receiver. An unordered pair of atoms has one
-// distance and one filter row, which its two edges read.
+// Arrays are dense and row-major; W is the width. Edges are sorted by receiver. An unordered pair
+// of atoms has one distance and one filter row, which its two edges read.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +19,12 @@ struct MessageGraph {
   std::int64_t n_edges;
   std::int64_t n_pairs;
   std::int64_t n_molecules;
-  const std::int64_t* batch_ptr;   // (n_molecules + 1)
-  const std::int64_t* edge_ptr;    // (n_atoms + 1)
-  const std::int64_t* source;      // (n_edges)
-  const std::int64_t* edge_pair;   // (n_edges): pair of each edge; pairs are sorted by molecule
-  const std::int64_t* pair_edges;  // (n_pairs, 2): edges of each pair, -1 where the second is missing
+  const std::int64_t* batch_ptr;  // (n_molecules + 1)
+  const std::int64_t* edge_ptr;   // (n_atoms + 1)
+  const std::int64_t* source;     // (n_edges)
+  const std::int64_t* edge_pair;  // (n_edges): pair of each edge; pairs are sorted by molecule
+  const std::int64_t*
+      pair_edges;  // (n_pairs, 2): edges of each pair, -1 where the second is missing
 };
 
 struct MessageShape {
@@ -69,7 +71,8 @@ struct MessageGradients {
   Mlp<T> filter;
 };
 
-// Both throw std::bad_alloc when the workspace does not fit. Results are the same for every number of threads.
+// Both throw std::bad_alloc when the workspace does not fit. Results are the same for every number
+// of threads.
 template <typename T>
 void painn_message_fwd_cpu(const MessageGraph& graph, const MessageShape& shape,
                            const MessageInputs<T>& inputs, const MessageOutputs<T>& outputs,

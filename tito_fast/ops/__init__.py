@@ -3,15 +3,25 @@
 from tito_fast.ops.center import center
 from tito_fast.ops.ode_step import ode_step
 from tito_fast.ops.ot_couple import ot_couple
+from tito_fast.ops.painn_message import (
+    MessageGraph,
+    MessageResult,
+    message_graph,
+    painn_message,
+)
 from tito_fast.ops.philox_normal import philox_integers, philox_normal
 from tito_fast.ops.resolve import OpRow, op_table
 
 __all__ = [
+    "MessageGraph",
+    "MessageResult",
     "OpRow",
     "center",
+    "message_graph",
     "ode_step",
     "op_table",
     "ot_couple",
+    "painn_message",
     "philox_integers",
     "philox_normal",
 ]

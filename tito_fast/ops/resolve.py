@@ -21,6 +21,7 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "center": ("cpu", "cuda"),
     "ode_step": ("cpu", "cuda"),
     "ot_couple": ("cpu",),
+    "painn_message": ("cpu",),
     "philox_normal": ("cpu",),
 }
 
