@@ -62,6 +62,21 @@ struct MlpSums {
   LinearSums<T> last;
 };
 
+// n of a linear's inputs from `first` on, as a linear of its own; the bias stays with input 0.
+template <typename T>
+Linear<T> linear_inputs(const Linear<T>& linear, int first, int n) {
+  return {linear.weight + first, first == 0 ? linear.bias : nullptr, linear.weight_stride, n,
+          linear.n_out};
+}
+
+// n of a linear's outputs from `first` on, as a linear of its own.
+template <typename T>
+Linear<T> linear_outputs(const Linear<T>& linear, int first, int n) {
+  return {linear.weight + first * linear.weight_stride,
+          linear.bias == nullptr ? nullptr : linear.bias + first, linear.weight_stride, linear.n_in,
+          n};
+}
+
 template <typename T>
 const T* pack_row(const T* row, int n, Workspace& memory) {
   T* const result = memory.take<T>(padded<T>(n));
@@ -106,9 +121,9 @@ PackedLinear<T> pack_linear(const Linear<const T>& linear, bool is_centered, boo
   return packed;
 }
 
-// Packs all but the last linear.
+// Without the last linear.
 template <typename T>
-PackedMlp<T> pack_hidden(const Mlp<const T>& mlp, bool wants_backward, Workspace& memory) {
+PackedMlp<T> pack_mlp_hidden(const Mlp<const T>& mlp, bool wants_backward, Workspace& memory) {
   PackedMlp<T> packed{};
   packed.first = pack_linear(mlp.first, true, wants_backward, memory);
   packed.first_scale = pack_row(mlp.first_scale, mlp.first.n_out, memory);
@@ -121,7 +136,7 @@ PackedMlp<T> pack_hidden(const Mlp<const T>& mlp, bool wants_backward, Workspace
 
 template <typename T>
 PackedMlp<T> pack_mlp(const Mlp<const T>& mlp, bool wants_backward, Workspace& memory) {
-  PackedMlp<T> packed = pack_hidden(mlp, wants_backward, memory);
+  PackedMlp<T> packed = pack_mlp_hidden(mlp, wants_backward, memory);
   packed.last = pack_linear(mlp.last, false, wants_backward, memory);
   return packed;
 }

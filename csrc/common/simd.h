@@ -132,11 +132,47 @@ TITO_INLINE Vec<double> clamp(Vec<double> x, double low, double high) {
   return x > high ? broadcast(high) : x;
 }
 
+TITO_INLINE Vec<float> at_least(Vec<float> x, float low) { return x < low ? broadcast(low) : x; }
+
+TITO_INLINE Vec<double> at_least(Vec<double> x, double low) { return x < low ? broadcast(low) : x; }
+
+// Correctly rounded.
+TITO_INLINE Vec<float> square_root(Vec<float> x) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_ps(static_cast<__mmask16>(-1), x);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_ps(x);
+#elif defined(TITO_ISA_X86)
+  return _mm_sqrt_ps(x);
+#elif defined(__aarch64__)
+  return vsqrtq_f32(x);
+#else
+  for (int i = 0; i < kLanes<float>; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
+TITO_INLINE Vec<double> square_root(Vec<double> x) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_pd(static_cast<__mmask8>(-1), x);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_pd(x);
+#elif defined(TITO_ISA_X86)
+  return _mm_sqrt_pd(x);
+#elif defined(__aarch64__)
+  return vsqrtq_f64(x);
+#else
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_sqrt(x[i]);
+  return x;
+#endif
+}
+
 // 1 / x for x in the normal range.
 TITO_INLINE Vec<float> reciprocal(Vec<float> x) {
 #if defined(__AVX512F__)
   // 14 bits, then one step of Newton: within 1 ulp.
-  const Vec<float> guess = _mm512_rcp14_ps(x);
+  // Not the plain intrinsic, whose undefined lanes gcc 12 warns of.
+  const Vec<float> guess = _mm512_maskz_rcp14_ps(static_cast<__mmask16>(-1), x);
   return fma(fma(-x, guess, broadcast(1.0f)), guess, guess);
 #else
   return 1.0f / x;

@@ -84,8 +84,8 @@ PackedMessage<T> pack_message(const MessageShape& shape, const Mlp<const T>& phi
   packed.source = pack_linear(source_share(phi.first, width), true, wants_backward, memory);
   Mlp<const T> edge_phi = phi;
   edge_phi.first = edge_share(phi.first, width);
-  packed.phi = pack_hidden(edge_phi, wants_backward, memory);
-  packed.filter = pack_hidden(filter, wants_backward, memory);
+  packed.phi = pack_mlp_hidden(edge_phi, wants_backward, memory);
+  packed.filter = pack_mlp_hidden(filter, wants_backward, memory);
   for (int slot = 0; slot < packed.n_blocks; ++slot) {
     const Block block = packed.block[slot];
     packed.phi_last[slot] =
