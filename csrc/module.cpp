@@ -211,6 +211,13 @@ PYBIND11_MODULE(_C, module) {
       "keys"_a, "replicas"_a, "counts"_a, "normals"_a, "n_rows"_a, "n_total"_a, "rollout_step"_a,
       "stream_evaluation"_a, "n_threads"_a);
   module.def(
+      "box_muller_cpu",
+      [](Address words, Address normals, std::int64_t n_blocks) {
+        const py::gil_scoped_release release;
+        box_muller_blocks(pointer<const std::uint32_t>(words), pointer<float>(normals), n_blocks);
+      },
+      "words"_a, "normals"_a, "n_blocks"_a);
+  module.def(
       "philox_integers_cpu",
       [](Address counters, Address keys, Address words, std::int64_t n) {
         const py::gil_scoped_release release;
