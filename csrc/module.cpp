@@ -17,6 +17,9 @@
 using namespace pybind11::literals;
 
 namespace tito_fast {
+
+void bind_edge_embed(py::module_& module);
+
 namespace {
 
 template <typename T>
@@ -191,6 +194,7 @@ PYBIND11_MODULE(_C, module) {
   module.doc() = "Compiled kernels of tito_fast. Not public: use tito_fast.ops.";
   module.def("build_info", &build_info);
   module.def("cuda_unavailable_reason", &cuda_unavailable_reason);
+  bind_edge_embed(module);
   def_ode_step_cpu<float>(module, "float32");
   def_ode_step_cpu<double>(module, "float64");
   def_ode_step_cuda<float>(module, "float32");

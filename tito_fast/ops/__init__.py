@@ -1,6 +1,7 @@
 """Tensor operations with compiled kernels; importing this registers ``torch.ops.tito_fast``."""
 
 from tito_fast.ops.center import center
+from tito_fast.ops.edge_embed import edge_embed
 from tito_fast.ops.ode_step import ode_step
 from tito_fast.ops.ot_couple import ot_couple
 from tito_fast.ops.philox_normal import philox_integers, philox_normal
@@ -9,6 +10,7 @@ from tito_fast.ops.resolve import OpRow, op_table
 __all__ = [
     "OpRow",
     "center",
+    "edge_embed",
     "ode_step",
     "op_table",
     "ot_couple",
