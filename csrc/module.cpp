@@ -215,6 +215,16 @@ PYBIND11_MODULE(_C, module) {
       "keys"_a, "replicas"_a, "counts"_a, "normals"_a, "n_rows"_a, "n_total"_a, "rollout_step"_a,
       "stream_evaluation"_a, "n_threads"_a);
   module.def(
+      "philox_normal_row_cpu",
+      [](std::uint64_t key, std::uint32_t replica, std::uint32_t rollout_step,
+         std::uint32_t stream_evaluation, std::int64_t first, std::int64_t end, Address normals) {
+        const py::gil_scoped_release release;
+        philox_normal_row(key, replica, PhiloxStep{rollout_step, stream_evaluation}, first, end,
+                          pointer<float>(normals));
+      },
+      "key"_a, "replica"_a, "rollout_step"_a, "stream_evaluation"_a, "first"_a, "end"_a,
+      "normals"_a);
+  module.def(
       "box_muller_cpu",
       [](Address words, Address normals, std::int64_t n_blocks) {
         const py::gil_scoped_release release;
