@@ -22,6 +22,8 @@ constexpr __mmask8 kAll = 0xFF;
 #endif
 
 // Lane by lane the product of the low halves, 64 bits long; what the high halves hold is ignored.
+// As a product of 64-bit vectors it would be three multiplications.
+// NOLINTBEGIN(portability-simd-intrinsics)
 TITO_INLINE Words multiply_low(Words a, std::uint32_t b) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Words>(_mm512_maskz_mul_epu32(
@@ -39,6 +41,7 @@ TITO_INLINE Words multiply_low(Words a, std::uint32_t b) {
   return (a & 0xFFFFFFFFu) * std::uint64_t{b};
 #endif
 }
+// NOLINTEND(portability-simd-intrinsics)
 
 // Keys of the rounds: words 0 and 1 of round r are low[r] and high[r].
 struct RoundKeys {
@@ -192,7 +195,7 @@ TITO_INLINE void store_blocks(float* normals, Vec<double> n_0, Vec<double> n_1, 
   store(normals, static_cast<Vec<float>>(_mm_movelh_ps(ab, cd)));
   store(normals + 4, static_cast<Vec<float>>(_mm_movehl_ps(cd, ab)));
 #else
-  for (int b = 0; b < kBlocks; ++b) {
+  for (std::int64_t b = 0; b < kBlocks; ++b) {
     normals[4 * b] = static_cast<float>(n_0[b]);
     normals[4 * b + 1] = static_cast<float>(n_1[b]);
     normals[4 * b + 2] = static_cast<float>(n_2[b]);

@@ -22,6 +22,12 @@ def edge_embed_native(edge_type: Tensor, table: Tensor) -> Tensor:
     return result
 
 
+def edge_embed_backward_native(grad: Tensor, edge_type: Tensor, n_types: int) -> Tensor:
+    """Sum the rows of ``grad`` (n_edges, n_features) by type: (n_types, n_features)."""
+    result: Tensor = torch.ops.tito_fast.edge_embed_backward(grad, edge_type, n_types)
+    return result
+
+
 def _forward(edge_type: Tensor, table: Tensor) -> Tensor:
     edge_type, table = edge_type.contiguous(), table.contiguous()
     n_types, n_features = table.shape
@@ -94,7 +100,7 @@ class _Embed(torch.autograd.Function):
         grad: Tensor,
     ) -> tuple[None, Tensor]:
         (edge_type,) = ctx.saved_tensors
-        return None, torch.ops.tito_fast.edge_embed_backward(grad, edge_type, ctx.n_types)
+        return None, edge_embed_backward_native(grad, edge_type, ctx.n_types)
 
 
 class _EmbedBackward(torch.autograd.Function):
@@ -107,8 +113,7 @@ class _EmbedBackward(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(edge_type)
         with torch._C._AutoDispatchBelowAutograd():
-            result: Tensor = torch.ops.tito_fast.edge_embed_backward(grad, edge_type, n_types)
-            return result
+            return edge_embed_backward_native(grad, edge_type, n_types)
 
     @staticmethod
     def backward(
@@ -128,6 +133,9 @@ def _autograd_forward(edge_type: Tensor, table: Tensor) -> Tensor:
 
 
 def _autograd_backward(grad: Tensor, edge_type: Tensor, n_types: int) -> Tensor:
+    if not (torch.is_grad_enabled() and grad.requires_grad):
+        with torch._C._AutoDispatchBelowAutograd():
+            return edge_embed_backward_native(grad, edge_type, n_types)
     result: Tensor = _EmbedBackward.apply(grad, edge_type, n_types)  # type: ignore[no-untyped-call]
     return result
 
