@@ -28,17 +28,15 @@ constexpr std::int64_t packed_size(int n_inner, int n_columns) {
   return std::int64_t{n_inner} * padded<T>(n_columns);
 }
 
-// Packs B with B[k][c] = source[k * inner_stride + c * column_stride].
-template <typename T, typename S>
-void pack(const S* source, std::int64_t inner_stride, std::int64_t column_stride, int n_inner,
-          int n_columns, T* packed) {
+// Packs B with B[k][c] = value(k, c).
+template <typename T, typename Value>
+void pack(int n_inner, int n_columns, T* packed, Value value) {
   const int n_padded = padded<T>(n_columns);
   for (int first = 0; first < n_padded; first += kPanelColumns<T>) {
     const int width = n_padded - first < kPanelColumns<T> ? n_padded - first : kPanelColumns<T>;
     for (int k = 0; k < n_inner; ++k) {
       for (int c = first; c < first + width; ++c) {
-        *packed++ =
-            c < n_columns ? static_cast<T>(source[k * inner_stride + c * column_stride]) : T(0);
+        *packed++ = c < n_columns ? static_cast<T>(value(k, c)) : T(0);
       }
     }
   }

@@ -122,8 +122,12 @@ TITO_INLINE double sum(Vec<double> v) {
   return quarter[0] + quarter[1];
 }
 
-template <typename T>
-TITO_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
+TITO_INLINE Vec<float> clamp(Vec<float> x, float low, float high) {
+  x = x < low ? broadcast(low) : x;
+  return x > high ? broadcast(high) : x;
+}
+
+TITO_INLINE Vec<double> clamp(Vec<double> x, double low, double high) {
   x = x < low ? broadcast(low) : x;
   return x > high ? broadcast(high) : x;
 }
@@ -187,13 +191,13 @@ TITO_INLINE Vec<double> exp(Vec<double> x) {
                                        (reinterpret_cast<Int>(shifted) << 52));
 }
 
-template <typename T>
-constexpr T kExpLimit = sizeof(T) == 4 ? T(87) : T(700);
-
 // 1 / (1 + e^-x)
-template <typename T>
-TITO_INLINE Vec<T> sigmoid(Vec<T> x) {
-  return reciprocal(T(1) + exp(clamp<T>(-x, -kExpLimit<T>, kExpLimit<T>)));
+TITO_INLINE Vec<float> sigmoid(Vec<float> x) {
+  return reciprocal(1.0f + exp(clamp(-x, -87.0f, 87.0f)));
+}
+
+TITO_INLINE Vec<double> sigmoid(Vec<double> x) {
+  return reciprocal(1.0 + exp(clamp(-x, -700.0, 700.0)));
 }
 
 }  // namespace TITO_ISA
