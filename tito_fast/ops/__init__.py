@@ -1,6 +1,7 @@
 """Tensor operations with compiled kernels; importing this registers ``torch.ops.tito_fast``."""
 
 from tito_fast.ops.center import center
+from tito_fast.ops.edge_embed import edge_embed
 from tito_fast.ops.ode_step import ode_step
 from tito_fast.ops.ot_couple import ot_couple
 from tito_fast.ops.painn_message import (
@@ -17,6 +18,7 @@ __all__ = [
     "MessageResult",
     "OpRow",
     "center",
+    "edge_embed",
     "message_graph",
     "ode_step",
     "op_table",

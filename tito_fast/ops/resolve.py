@@ -19,6 +19,7 @@ Implementation = Literal["reference", "native"]
 
 _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "center": ("cpu", "cuda"),
+    "edge_embed": ("cpu",),
     "ode_step": ("cpu", "cuda"),
     "ot_couple": ("cpu",),
     "painn_message": ("cpu",),
