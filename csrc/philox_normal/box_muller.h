@@ -107,21 +107,6 @@ TITO_INLINE Vec<double> minus_two_log(Vec<double> u) {
   return e * kMinusTwoLn2 + (f * -2.0 + f * f * polynomial(f, kQ));
 }
 
-TITO_INLINE Vec<double> square_root(Vec<double> x) {
-#if defined(__AVX512F__)
-  return _mm512_maskz_sqrt_pd(kAll, x);
-#elif defined(__AVX2__)
-  return _mm256_sqrt_pd(x);
-#elif defined(TITO_ISA_X86)
-  return _mm_sqrt_pd(x);
-#elif defined(__aarch64__)
-  return vsqrtq_f64(x);
-#else
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_sqrt(x[i]);
-  return x;
-#endif
-}
-
 // cos(2 pi v / 2^24), sin(2 pi v / 2^24) for whole v below 2^24, relative error below 3e-10 each.
 // The quarter turns are taken off exactly. The rest t lies in [-pi/4, pi/4]:
 // sin t = t + t^3 s(t^2), cos t = 1 + t^2 c(t^2).
