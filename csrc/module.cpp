@@ -19,6 +19,7 @@ using namespace pybind11::literals;
 namespace tito_fast {
 
 void bind_painn_message(py::module_& module);
+void bind_tito_network(py::module_& module);
 void bind_edge_embed(py::module_& module);
 
 namespace {
@@ -196,6 +197,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("build_info", &build_info);
   module.def("cuda_unavailable_reason", &cuda_unavailable_reason);
   bind_painn_message(module);
+  bind_tito_network(module);
   bind_edge_embed(module);
   def_ode_step_cpu<float>(module, "float32");
   def_ode_step_cpu<double>(module, "float64");
