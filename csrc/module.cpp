@@ -17,6 +17,12 @@
 using namespace pybind11::literals;
 
 namespace tito_fast {
+
+void bind_mlp(py::module_& module);
+void bind_painn_update(py::module_& module);
+void bind_readout_step(py::module_& module);
+void bind_time_embed(py::module_& module);
+
 namespace {
 
 template <typename T>
@@ -218,4 +224,8 @@ PYBIND11_MODULE(_C, module) {
                             pointer<const std::int64_t>(keys), pointer<std::int64_t>(words), n);
       },
       "counters"_a, "keys"_a, "words"_a, "n"_a);
+  bind_mlp(module);
+  bind_painn_update(module);
+  bind_readout_step(module);
+  bind_time_embed(module);
 }

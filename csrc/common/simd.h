@@ -136,6 +136,15 @@ TITO_INLINE Vec<float> at_least(Vec<float> x, float low) { return x < low ? broa
 
 TITO_INLINE Vec<double> at_least(Vec<double> x, double low) { return x < low ? broadcast(low) : x; }
 
+// x where size is above limit, else zero.
+TITO_INLINE Vec<float> zero_unless_above(Vec<float> x, Vec<float> size, float limit) {
+  return size > limit ? x : broadcast(0.0f);
+}
+
+TITO_INLINE Vec<double> zero_unless_above(Vec<double> x, Vec<double> size, double limit) {
+  return size > limit ? x : broadcast(0.0);
+}
+
 // Correctly rounded.
 TITO_INLINE Vec<float> square_root(Vec<float> x) {
 #if defined(__AVX512F__)
