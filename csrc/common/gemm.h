@@ -125,7 +125,7 @@ void gemm(int n_rows, int n_inner, int n_columns, const T* a, std::int64_t a_row
 }
 
 // One tile of rows of a transposed product: R inner indices of a, V vectors of columns of d, summed
-// over the rows.
+// over the rows before it is added to c: sums of sums lose less than one long sum.
 template <typename T, int R, int V>
 TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const T* d,
                               std::int64_t d_row, T* c, std::int64_t c_row) {
@@ -133,7 +133,7 @@ TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const 
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) acc[r][v] = load(c + r * c_row + v * kLanes<T>);
+    for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>{};
   }
   for (int m = 0; m < n_rows; ++m) {
     Vec<T> b[V];
@@ -149,7 +149,10 @@ TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const 
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) store(c + r * c_row + v * kLanes<T>, acc[r][v]);
+    for (int v = 0; v < V; ++v) {
+      T* const to = c + r * c_row + v * kLanes<T>;
+      store(to, load(to) + acc[r][v]);
+    }
   }
 }
 

@@ -198,11 +198,12 @@ TITO_INLINE Vec<float> exp(Vec<float> x) {
   const Vec<float> n = shifted - shift;
   Vec<float> r = fma(n, broadcast(-0.693359375f), x);
   r = fma(n, broadcast(2.12194440e-4f), r);
-  Vec<float> p = broadcast(1.0f / 720);
-  p = fma(p, r, broadcast(1.0f / 120));
-  p = fma(p, r, broadcast(1.0f / 24));
-  p = fma(p, r, broadcast(1.0f / 6));
-  p = fma(p, r, broadcast(0.5f));
+  // Least relative error of this form on [-ln 2 / 2, ln 2 / 2]: 3.7e-9, where Taylor's has 1.6e-7.
+  Vec<float> p = broadcast(1.3814541e-3f);
+  p = fma(p, r, broadcast(8.3687454e-3f));
+  p = fma(p, r, broadcast(4.1668389e-2f));
+  p = fma(p, r, broadcast(1.6666521e-1f));
+  p = fma(p, r, broadcast(4.9999994e-1f));
   p = fma(p, r, broadcast(1.0f));
   p = fma(p, r, broadcast(1.0f));
   return reinterpret_cast<Vec<float>>(reinterpret_cast<Int>(p) +

@@ -63,7 +63,7 @@ bool mlp_bwd(const Mlp<const T>& mlp, const MlpGradientArrays<T>& arrays, const 
   const PackedMlp<T> sizes = pack_mlp(mlp, true, nowhere);
   const SharedWorkspace memory(
       nowhere.used(), count_bytes([&](Workspace& counter) { take_thread(mlp, true, counter); }),
-      threads, count_bytes([&](Workspace& counter) { take_sums(sizes, wants_weights, counter); }),
+      threads, count_bytes([&](Workspace& counter) { take_sums(sizes, counter, wants_weights); }),
       count_sums(arrays.n_rows, chunk_rows));
   if (memory.is_missing()) return false;
   Workspace shared = memory.shared();
@@ -73,7 +73,7 @@ bool mlp_bwd(const Mlp<const T>& mlp, const MlpGradientArrays<T>& arrays, const 
     Workspace own = memory.thread(chunk.thread);
     const Tile<T> tile = take_thread(mlp, true, own);
     Workspace own_sums = memory.sums(chunk.index);
-    const MlpSums<T> sums = take_sums(packed, wants_weights, own_sums);
+    const MlpSums<T> sums = take_sums(packed, own_sums, wants_weights);
     for_each_tile(chunk, [&](std::int64_t row, int n) {
       pad_rows(n, n_out, arrays.grad_outputs + row * n_out, n_out, tile.out);
       T* const dx = arrays.grad_inputs == nullptr ? nullptr : tile.dx;
@@ -85,7 +85,7 @@ bool mlp_bwd(const Mlp<const T>& mlp, const MlpGradientArrays<T>& arrays, const 
   if (!wants_weights) return true;
   memory.add_sums<T>();
   Workspace totals = memory.sums(0);
-  unpack_gradient(take_sums(packed, true, totals), *gradient);
+  unpack_gradient(take_sums(packed, totals), *gradient);
   return true;
 }
 

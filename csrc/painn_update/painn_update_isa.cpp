@@ -102,7 +102,7 @@ bool painn_update_bwd(const PainnUpdate<const T>& update,
   const PackedPainnUpdate<T> sizes = pack_painn_update(update, true, nowhere);
   const SharedWorkspace memory(
       nowhere.used(), count_bytes([&](Workspace& counter) { take_thread(sizes, true, counter); }),
-      threads, count_bytes([&](Workspace& counter) { take_sums(sizes, wants_weights, counter); }),
+      threads, count_bytes([&](Workspace& counter) { take_sums(sizes, counter, wants_weights); }),
       count_sums(arrays.n_rows, chunk_rows));
   if (memory.is_missing()) return false;
   Workspace shared = memory.shared();
@@ -112,7 +112,7 @@ bool painn_update_bwd(const PainnUpdate<const T>& update,
     Workspace own = memory.thread(chunk.thread);
     const Copies<T> copies = take_thread(packed, true, own);
     Workspace own_sums = memory.sums(chunk.index);
-    const PainnUpdateSums<T> sums = take_sums(packed, wants_weights, own_sums);
+    const PainnUpdateSums<T> sums = take_sums(packed, own_sums, wants_weights);
     for_each_tile(chunk, [&](std::int64_t row, int n_rows) {
       backward_rows(packed, arrays, row, n_rows, copies, sums);
     });
@@ -120,7 +120,7 @@ bool painn_update_bwd(const PainnUpdate<const T>& update,
   if (!wants_weights) return true;
   memory.add_sums<T>();
   Workspace totals = memory.sums(0);
-  unpack_gradient(take_sums(packed, true, totals), *gradient);
+  unpack_gradient(take_sums(packed, totals), *gradient);
   return true;
 }
 

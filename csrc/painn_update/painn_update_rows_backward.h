@@ -22,17 +22,17 @@ struct PainnUpdateSums {
 };
 
 template <typename T>
-PainnUpdateSums<T> take_sums(const PackedPainnUpdate<T>& update, bool wants_weights,
-                             Workspace& memory) {
+PainnUpdateSums<T> take_sums(const PackedPainnUpdate<T>& update, Workspace& memory,
+                             bool wants_weights) {
   const int n = update.n_features;
   const int n_hidden = update.mlp.second.n_out;
   PainnUpdateSums<T> sums{};
-  if (update.has_vectors) sums.u = take_sums<T>(n, n, wants_weights, memory);
-  sums.v = take_sums<T>(n, n, wants_weights, memory);
-  sums.mlp = take_sums(update.mlp, wants_weights, memory);
-  sums.first_scalars = take_sums<T>(n, n_hidden, wants_weights, memory);
+  if (update.has_vectors) sums.u = take_sums<T>(n, n, memory, wants_weights);
+  sums.v = take_sums<T>(n, n, memory, wants_weights);
+  sums.mlp = take_sums(update.mlp, memory, wants_weights);
+  sums.first_scalars = take_sums<T>(n, n_hidden, memory, wants_weights);
   for (int b = 0; b < (update.has_vectors ? 3 : 2); ++b) {
-    sums.last[b] = take_sums<T>(n_hidden, n, wants_weights, memory);
+    sums.last[b] = take_sums<T>(n_hidden, n, memory, wants_weights);
   }
   return sums;
 }

@@ -88,7 +88,7 @@ bool readout_bwd(const Readout<const T>& readout, const ReadoutArrays<T>& arrays
   const PackedReadout<T> sizes = pack_readout(readout.mlp, readout.v_weight, true, nowhere);
   const SharedWorkspace memory(
       nowhere.used(), count_bytes([&](Workspace& counter) { take_thread(sizes, true, counter); }),
-      threads, count_bytes([&](Workspace& counter) { take_sums(sizes, wants_weights, counter); }),
+      threads, count_bytes([&](Workspace& counter) { take_sums(sizes, counter, wants_weights); }),
       count_sums(arrays.n_rows, chunk_rows));
   if (memory.is_missing()) return false;
   Workspace shared = memory.shared();
@@ -98,7 +98,7 @@ bool readout_bwd(const Readout<const T>& readout, const ReadoutArrays<T>& arrays
     Workspace own = memory.thread(chunk.thread);
     Workspace own_sums = memory.sums(chunk.index);
     const Copies<T> copies = take_thread(packed, true, own);
-    const ReadoutSums<T> sums = take_sums(packed, wants_weights, own_sums);
+    const ReadoutSums<T> sums = take_sums(packed, own_sums, wants_weights);
     for_each_tile(chunk, [&](std::int64_t row, int n_rows) {
       fill(arrays, n, row, n_rows, copies);
       readout_tile_backward(
@@ -113,7 +113,7 @@ bool readout_bwd(const Readout<const T>& readout, const ReadoutArrays<T>& arrays
   if (!wants_weights) return true;
   memory.add_sums<T>();
   Workspace totals = memory.sums(0);
-  unpack_gradient(take_sums(packed, true, totals), *gradients.gradient);
+  unpack_gradient(take_sums(packed, totals), *gradients.gradient);
   return true;
 }
 

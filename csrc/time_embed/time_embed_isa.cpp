@@ -59,10 +59,10 @@ Tile<T> take_thread(const PackedTimeEmbed<T>& embed, bool wants_backward, Worksp
 }
 
 template <typename T>
-Sums<T> take_sums(const PackedTimeEmbed<T>& embed, bool wants_weights, Workspace& memory) {
+Sums<T> take_sums(const PackedTimeEmbed<T>& embed, Workspace& memory, bool wants_weights) {
   Sums<T> sums;
-  sums.mlp = take_sums(embed.mlp, wants_weights, memory);
-  sums.encodings = take_sums<T>(embed.encodings.n_in, embed.encodings.n_out, wants_weights, memory);
+  sums.mlp = take_sums(embed.mlp, memory, wants_weights);
+  sums.encodings = take_sums<T>(embed.encodings.n_in, embed.encodings.n_out, memory, wants_weights);
   return sums;
 }
 
@@ -205,7 +205,7 @@ bool time_embed_bwd(const Mlp<const T>& mlp, const TimeEmbedArrays<T>& arrays,
   const SharedWorkspace memory(
       nowhere.used(),
       count_bytes([&](Workspace& counter) { take_thread(sizes.embed, true, counter); }), threads,
-      count_bytes([&](Workspace& counter) { take_sums(sizes.embed, wants_weights, counter); }),
+      count_bytes([&](Workspace& counter) { take_sums(sizes.embed, counter, wants_weights); }),
       n_sums > n_molecule_sums ? n_sums : n_molecule_sums);
   if (memory.is_missing()) return false;
   Workspace all = memory.shared();
@@ -216,7 +216,7 @@ bool time_embed_bwd(const Mlp<const T>& mlp, const TimeEmbedArrays<T>& arrays,
     Workspace own = memory.thread(chunk.thread);
     Workspace own_sums = memory.sums(chunk.index);
     const Tile<T> tile = take_thread(shared.embed, true, own);
-    const Sums<T> sums = take_sums(shared.embed, wants_weights, own_sums);
+    const Sums<T> sums = take_sums(shared.embed, own_sums, wants_weights);
     for_each_tile(chunk, [&](std::int64_t row, int n) {
       backward_rows(arrays, gradients, shared, row, n, tile, sums.mlp);
     });
@@ -225,7 +225,7 @@ bool time_embed_bwd(const Mlp<const T>& mlp, const TimeEmbedArrays<T>& arrays,
     Workspace own = memory.thread(chunk.thread);
     Workspace own_sums = memory.sums(chunk.index);
     const Tile<T> tile = take_thread(shared.embed, true, own);
-    const Sums<T> sums = take_sums(shared.embed, wants_weights, own_sums);
+    const Sums<T> sums = take_sums(shared.embed, own_sums, wants_weights);
     for_each_tile(chunk, [&](std::int64_t molecule, int n) {
       backward_molecules(arrays, gradients, shared, molecule, n, tile, sums.encodings);
     });
@@ -233,7 +233,7 @@ bool time_embed_bwd(const Mlp<const T>& mlp, const TimeEmbedArrays<T>& arrays,
   if (!wants_weights) return true;
   memory.add_sums<T>();
   Workspace totals = memory.sums(0);
-  unpack_gradient(take_sums(shared.embed, true, totals), arrays.n_features, *gradients.gradient);
+  unpack_gradient(take_sums(shared.embed, totals), arrays.n_features, *gradients.gradient);
   return true;
 }
 

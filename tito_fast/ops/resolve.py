@@ -19,9 +19,13 @@ Implementation = Literal["reference", "native"]
 
 _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "center": ("cpu", "cuda"),
+    "mlp": ("cpu",),
     "ode_step": ("cpu", "cuda"),
     "ot_couple": ("cpu",),
+    "painn_update": ("cpu",),
     "philox_normal": ("cpu",),
+    "readout_step": ("cpu",),
+    "time_embed": ("cpu",),
 }
 
 
