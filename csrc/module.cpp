@@ -21,6 +21,10 @@ namespace tito_fast {
 void bind_painn_message(py::module_& module);
 void bind_tito_network(py::module_& module);
 void bind_edge_embed(py::module_& module);
+void bind_mlp(py::module_& module);
+void bind_painn_update(py::module_& module);
+void bind_readout_step(py::module_& module);
+void bind_time_embed(py::module_& module);
 
 namespace {
 
@@ -243,4 +247,8 @@ PYBIND11_MODULE(_C, module) {
                             pointer<const std::int64_t>(keys), pointer<std::int64_t>(words), n);
       },
       "counters"_a, "keys"_a, "words"_a, "n"_a);
+  bind_mlp(module);
+  bind_painn_update(module);
+  bind_readout_step(module);
+  bind_time_embed(module);
 }
