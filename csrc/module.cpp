@@ -17,6 +17,9 @@
 using namespace pybind11::literals;
 
 namespace tito_fast {
+
+void bind_radius_graph(py::module_& module);
+
 namespace {
 
 template <typename T>
@@ -218,4 +221,5 @@ PYBIND11_MODULE(_C, module) {
                             pointer<const std::int64_t>(keys), pointer<std::int64_t>(words), n);
       },
       "counters"_a, "keys"_a, "words"_a, "n"_a);
+  bind_radius_graph(module);
 }

@@ -5,7 +5,7 @@ from tito_fast.errors import BackendUnavailableError
 from tito_fast.ops import op_table
 from tito_fast.ops.resolve import resolve_backend
 
-OPS = ["center", "ode_step", "ot_couple", "philox_normal"]
+OPS = ["center", "ode_step", "ot_couple", "philox_normal", "radius_graph"]
 CPU = torch.device("cpu")
 
 
@@ -17,7 +17,7 @@ def test_names_mean_what_the_documentation_says(op):
     assert resolve_backend(op, "eager", CPU) == "reference"
 
 
-@pytest.mark.parametrize("op", ["ot_couple", "philox_normal"])
+@pytest.mark.parametrize("op", ["ot_couple", "philox_normal", "radius_graph"])
 def test_no_cuda_kernel_is_an_error_by_name_and_the_reference_by_auto(op):
     device = torch.device("cuda")
     assert resolve_backend(op, "auto", device) == "reference"

@@ -22,6 +22,7 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "ode_step": ("cpu", "cuda"),
     "ot_couple": ("cpu",),
     "philox_normal": ("cpu",),
+    "radius_graph": ("cpu",),
 }
 
 
