@@ -120,7 +120,10 @@ def radius_graph(
     """
     _check(positions, cutoff, batch_ptr, box)
     if resolve_backend("radius_graph", backend, positions.device) == "native":
-        return RadiusGraph(*native.radius_graph_native(positions, batch_ptr, box, cutoff))
+        edge_vec, edge_dist, edge_index, edge_ptr, shifts = native.radius_graph_native(
+            positions, batch_ptr, box, cutoff
+        )
+        return RadiusGraph(edge_index, edge_ptr, edge_vec, edge_dist, shifts)
     check_batch_ptr(batch_ptr, positions.shape[0])
     return RadiusGraph(*radius_graph_reference(positions, batch_ptr, box, cutoff))
 

@@ -1,5 +1,6 @@
 """C++ kernels of ``radius_graph`` as ``torch.ops.tito_fast.radius_graph`` and its backward.
 
+The op returns edge_vec, edge_dist, edge_index, edge_ptr, shifts: what has a gradient comes first.
 The backward, an op of its own, maps gradients of ``edge_vec`` and ``edge_dist`` to one of
 ``positions``: with g_e = grad_vec_e + grad_dist_e vec_e / dist_e, it adds g_e to the source and
 takes it from the receiver. Its own derivative is plain PyTorch, so there is one of any order.
@@ -65,7 +66,7 @@ def _forward(positions: Tensor, batch_ptr: Tensor, box: Tensor | None, cutoff: f
         0 if box is None else shifts.data_ptr(),
         n_threads,
     )
-    return edge_index, edge_ptr, edge_vec, edge_dist, shifts
+    return edge_vec, edge_dist, edge_index, edge_ptr, shifts
 
 
 def _backward(
@@ -111,10 +112,10 @@ def _fake_radius_graph(
         else positions.new_empty((n_edges, 3), dtype=torch.int32)
     )
     return (
-        positions.new_empty((2, n_edges), dtype=torch.int64),
-        positions.new_empty(positions.shape[0] + 1, dtype=torch.int64),
         positions.new_empty((n_edges, 3)),
         positions.new_empty(n_edges),
+        positions.new_empty((2, n_edges), dtype=torch.int64),
+        positions.new_empty(positions.shape[0] + 1, dtype=torch.int64),
         shifts,
     )
 
@@ -148,7 +149,7 @@ class _RadiusGraph(torch.autograd.Function):
     ) -> _Graph:
         with torch._C._AutoDispatchBelowAutograd():
             graph = radius_graph_native(positions, batch_ptr, box, cutoff)
-        edge_index, edge_ptr, edge_vec, edge_dist, shifts = graph
+        edge_vec, edge_dist, edge_index, edge_ptr, shifts = graph
         ctx.mark_non_differentiable(edge_index, edge_ptr, shifts)
         ctx.save_for_backward(edge_vec, edge_dist, edge_index, edge_ptr, batch_ptr)
         return graph
@@ -156,11 +157,9 @@ class _RadiusGraph(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any,  # noqa: ANN401
-        _grad_index: Tensor,
-        _grad_ptr: Tensor,
         grad_vec: Tensor,
         grad_dist: Tensor,
-        _grad_shifts: Tensor,
+        *_: Tensor,
     ) -> tuple[Tensor, None, None, None]:
         grad_positions: Tensor = torch.ops.tito_fast.radius_graph_backward(
             grad_vec, grad_dist, *ctx.saved_tensors

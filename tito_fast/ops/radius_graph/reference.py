@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 # Candidates tested at once.
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18
 _MOST_WRAPS = 1 << 20
 _MOST_IMAGES = (1 << 31) - 1
 # Below this share of the product of the rows' lengths a determinant counts as zero.
@@ -101,7 +101,7 @@ def _length(vec: Tensor) -> Tensor:
     squared = (x * x + y * y) + z * z
     is_zero = squared == 0
     # The root's derivative at 0 is infinite; of a constant it is 0.
-    return _root(torch.where(is_zero, 1.0, squared)).masked_fill(is_zero, 0.0)
+    return _root(squared.masked_fill(is_zero, 1.0)).masked_fill(is_zero, 0.0)
 
 
 def _root(squared: Tensor) -> Tensor:
@@ -121,11 +121,11 @@ def _root(squared: Tensor) -> Tensor:
         below = root - torch.nextafter(root, torch.zeros_like(root))
         step = torch.where(rest - root * above > 0.25 * above * above, above, 0.0)
         step = torch.where(rest + root * below < 0.25 * below * below, -below, step)
-    return root + step
+    return root.add(step)
 
 
 def _fractions(positions: Tensor, box: Tensor) -> Tensor:
-    return positions.double() @ torch.linalg.inv(box.double())
+    return positions.double().matmul(torch.linalg.inv(box.double()))
 
 
 def _cells(positions: Tensor, box: Tensor, first_atom: int) -> Tensor:
