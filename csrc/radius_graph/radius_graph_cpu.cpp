@@ -30,6 +30,9 @@ TITO_FOR_EACH_ISA(TITO_DECLARE)
 namespace {
 
 constexpr std::int64_t kReceiversPerTask = 64;
+// Tests of a candidate that take as long as one of the operations that threads_for() counts;
+// writing an edge takes about one (measured with AVX-512).
+constexpr std::int64_t kTestsPerOperation = 8;
 
 template <typename T>
 void count_rows(const Sites<T>& sites, std::int64_t begin, std::int64_t end, std::int64_t* counts) {
@@ -140,7 +143,7 @@ RadiusSearch<T>::RadiusSearch(const T* positions, const std::int64_t* batch_ptr,
   copy_components(positions, n_atoms);
   prepare(positions, batch_ptr, boxes, n_molecules, static_cast<T>(cutoff), n_threads);
   const std::int64_t n_tasks = static_cast<std::int64_t>(tasks_.size());
-  [[maybe_unused]] const int threads = threads_for(n_tests_, n_threads);
+  [[maybe_unused]] const int threads = threads_for(n_tests_ / kTestsPerOperation, n_threads);
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
   for (std::int64_t t = 0; t < n_tasks; ++t) {
     const Sites<T>& sites = sites_[tasks_[t].molecule];
@@ -162,7 +165,8 @@ void RadiusSearch<T>::fill(const EdgeArrays<T>& edges, int n_threads) const {
     }
   }
   const std::size_t capacity = static_cast<std::size_t>(longest + kRowPadding);
-  [[maybe_unused]] const int threads = threads_for(n_tests_, n_threads);
+  [[maybe_unused]] const int threads =
+      threads_for(n_tests_ / kTestsPerOperation + n_edges_, n_threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     std::vector<T> values(kRowValues * capacity);

@@ -105,8 +105,8 @@ def test_matches_reference(sizes, box, dtype):
     [
         (3000, 5.0, None),
         (2000, 400.0, None),  # thin: the table of cells must stay short
-        (300, 5.0, np.diag([9.0, 10.0, 11.0]).tolist()),
-        (300, 30.0, [[8.0, 0.0, 0.0], [3.0, 9.0, 0.0], [-2.0, 4.0, 7.0]]),
+        (400, 5.0, np.diag([9.0, 10.0, 11.0]).tolist()),
+        (400, 30.0, [[8.0, 0.0, 0.0], [3.0, 9.0, 0.0], [-2.0, 4.0, 7.0]]),
     ],
     ids=["open", "thin", "orthorhombic", "triclinic"],
 )
@@ -200,6 +200,16 @@ def test_cutoffs_whose_square_under_or_overflows_match_reference(cutoff):
     found = run(case, cutoff=cutoff)
     assert_bitwise(found, run(case, cutoff=cutoff, backend="reference"))
     assert found.edge_dist.numel() >= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distances_that_overflow_are_no_edges(dtype):
+    case = make_case([700], dtype=dtype)
+    case.positions = torch.finfo(dtype).max * case.positions.sign()
+    case.positions[:2] = 0.0
+    found = run(case)
+    assert {(0, 1, (0, 0, 0)), (1, 0, (0, 0, 0))} < edges_as_set(found)
+    assert_bitwise(found, run(case, backend="reference"))
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
