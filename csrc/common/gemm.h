@@ -28,17 +28,15 @@ constexpr std::int64_t packed_size(int n_inner, int n_columns) {
   return std::int64_t{n_inner} * padded<T>(n_columns);
 }
 
-// Packs B with B[k][c] = source[k * inner_stride + c * column_stride].
-template <typename T, typename S>
-void pack(const S* source, std::int64_t inner_stride, std::int64_t column_stride, int n_inner,
-          int n_columns, T* packed) {
+// Packs B with B[k][c] = value(k, c).
+template <typename T, typename Value>
+void pack(int n_inner, int n_columns, T* packed, Value value) {
   const int n_padded = padded<T>(n_columns);
   for (int first = 0; first < n_padded; first += kPanelColumns<T>) {
     const int width = n_padded - first < kPanelColumns<T> ? n_padded - first : kPanelColumns<T>;
     for (int k = 0; k < n_inner; ++k) {
       for (int c = first; c < first + width; ++c) {
-        *packed++ =
-            c < n_columns ? static_cast<T>(source[k * inner_stride + c * column_stride]) : T(0);
+        *packed++ = c < n_columns ? static_cast<T>(value(k, c)) : T(0);
       }
     }
   }
@@ -127,7 +125,7 @@ void gemm(int n_rows, int n_inner, int n_columns, const T* a, std::int64_t a_row
 }
 
 // One tile of rows of a transposed product: R inner indices of a, V vectors of columns of d, summed
-// over the rows.
+// over the rows before it is added to c: sums of sums lose less than one long sum.
 template <typename T, int R, int V>
 TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const T* d,
                               std::int64_t d_row, T* c, std::int64_t c_row) {
@@ -135,7 +133,7 @@ TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const 
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) acc[r][v] = load(c + r * c_row + v * kLanes<T>);
+    for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>{};
   }
   for (int m = 0; m < n_rows; ++m) {
     Vec<T> b[V];
@@ -151,7 +149,10 @@ TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const 
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) store(c + r * c_row + v * kLanes<T>, acc[r][v]);
+    for (int v = 0; v < V; ++v) {
+      T* const to = c + r * c_row + v * kLanes<T>;
+      store(to, load(to) + acc[r][v]);
+    }
   }
 }
 
@@ -162,8 +163,22 @@ void gemm_tn_panel(int n_rows, int n_inner, const T* a, std::int64_t a_row, cons
   for (; k + kTileRows <= n_inner; k += kTileRows) {
     gemm_tn_tile<T, kTileRows, V>(n_rows, a + k, a_row, d, d_row, c + k * c_row, c_row);
   }
-  for (; k < n_inner; ++k)
-    gemm_tn_tile<T, 1, V>(n_rows, a + k, a_row, d, d_row, c + k * c_row, c_row);
+  a += k;
+  c += k * c_row;
+  switch (n_inner - k) {
+    case 5:
+      return gemm_tn_tile<T, 5, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    case 4:
+      return gemm_tn_tile<T, 4, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    case 3:
+      return gemm_tn_tile<T, 3, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    case 2:
+      return gemm_tn_tile<T, 2, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    case 1:
+      return gemm_tn_tile<T, 1, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    default:
+      return;
+  }
 }
 
 // c[k][·] += sum_r a[r][k] d[r][·] for k < n_inner: the gradient of a weight. Rows of d are padded.

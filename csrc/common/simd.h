@@ -122,17 +122,66 @@ TITO_INLINE double sum(Vec<double> v) {
   return quarter[0] + quarter[1];
 }
 
-template <typename T>
-TITO_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
+TITO_INLINE Vec<float> clamp(Vec<float> x, float low, float high) {
   x = x < low ? broadcast(low) : x;
   return x > high ? broadcast(high) : x;
+}
+
+TITO_INLINE Vec<double> clamp(Vec<double> x, double low, double high) {
+  x = x < low ? broadcast(low) : x;
+  return x > high ? broadcast(high) : x;
+}
+
+TITO_INLINE Vec<float> at_least(Vec<float> x, float low) { return x < low ? broadcast(low) : x; }
+
+TITO_INLINE Vec<double> at_least(Vec<double> x, double low) { return x < low ? broadcast(low) : x; }
+
+// x where size is above limit, else zero.
+TITO_INLINE Vec<float> zero_unless_above(Vec<float> x, Vec<float> size, float limit) {
+  return size > limit ? x : broadcast(0.0f);
+}
+
+TITO_INLINE Vec<double> zero_unless_above(Vec<double> x, Vec<double> size, double limit) {
+  return size > limit ? x : broadcast(0.0);
+}
+
+// Correctly rounded.
+TITO_INLINE Vec<float> square_root(Vec<float> x) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_ps(static_cast<__mmask16>(-1), x);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_ps(x);
+#elif defined(TITO_ISA_X86)
+  return _mm_sqrt_ps(x);
+#elif defined(__aarch64__)
+  return vsqrtq_f32(x);
+#else
+  for (int i = 0; i < kLanes<float>; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
+TITO_INLINE Vec<double> square_root(Vec<double> x) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_pd(static_cast<__mmask8>(-1), x);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_pd(x);
+#elif defined(TITO_ISA_X86)
+  return _mm_sqrt_pd(x);
+#elif defined(__aarch64__)
+  return vsqrtq_f64(x);
+#else
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_sqrt(x[i]);
+  return x;
+#endif
 }
 
 // 1 / x for x in the normal range.
 TITO_INLINE Vec<float> reciprocal(Vec<float> x) {
 #if defined(__AVX512F__)
   // 14 bits, then one step of Newton: within 1 ulp.
-  const Vec<float> guess = _mm512_rcp14_ps(x);
+  // Not the plain intrinsic, whose undefined lanes gcc 12 warns of.
+  const Vec<float> guess = _mm512_maskz_rcp14_ps(static_cast<__mmask16>(-1), x);
   return fma(fma(-x, guess, broadcast(1.0f)), guess, guess);
 #else
   return 1.0f / x;
@@ -149,11 +198,12 @@ TITO_INLINE Vec<float> exp(Vec<float> x) {
   const Vec<float> n = shifted - shift;
   Vec<float> r = fma(n, broadcast(-0.693359375f), x);
   r = fma(n, broadcast(2.12194440e-4f), r);
-  Vec<float> p = broadcast(1.0f / 720);
-  p = fma(p, r, broadcast(1.0f / 120));
-  p = fma(p, r, broadcast(1.0f / 24));
-  p = fma(p, r, broadcast(1.0f / 6));
-  p = fma(p, r, broadcast(0.5f));
+  // Least relative error of this form on [-ln 2 / 2, ln 2 / 2]: 3.7e-9, where Taylor's has 1.6e-7.
+  Vec<float> p = broadcast(1.3814541e-3f);
+  p = fma(p, r, broadcast(8.3687454e-3f));
+  p = fma(p, r, broadcast(4.1668389e-2f));
+  p = fma(p, r, broadcast(1.6666521e-1f));
+  p = fma(p, r, broadcast(4.9999994e-1f));
   p = fma(p, r, broadcast(1.0f));
   p = fma(p, r, broadcast(1.0f));
   return reinterpret_cast<Vec<float>>(reinterpret_cast<Int>(p) +
@@ -187,13 +237,13 @@ TITO_INLINE Vec<double> exp(Vec<double> x) {
                                        (reinterpret_cast<Int>(shifted) << 52));
 }
 
-template <typename T>
-constexpr T kExpLimit = sizeof(T) == 4 ? T(87) : T(700);
-
 // 1 / (1 + e^-x)
-template <typename T>
-TITO_INLINE Vec<T> sigmoid(Vec<T> x) {
-  return reciprocal(T(1) + exp(clamp<T>(-x, -kExpLimit<T>, kExpLimit<T>)));
+TITO_INLINE Vec<float> sigmoid(Vec<float> x) {
+  return reciprocal(1.0f + exp(clamp(-x, -87.0f, 87.0f)));
+}
+
+TITO_INLINE Vec<double> sigmoid(Vec<double> x) {
+  return reciprocal(1.0 + exp(clamp(-x, -700.0, 700.0)));
 }
 
 }  // namespace TITO_ISA
