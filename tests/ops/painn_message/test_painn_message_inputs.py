@@ -149,6 +149,26 @@ WRONG = {
         TypeError,
         "graph.source: expected dtype int64, got int32",
     ),
+    "receiver": (
+        with_graph("receiver", lambda tensor: tensor[1:]),
+        ValueError,
+        r"graph.receiver: expected shape \(14,\), got \(13,\)",
+    ),
+    "edge_pair": (
+        with_graph("edge_pair", lambda tensor: tensor[1:]),
+        ValueError,
+        r"graph.edge_pair: expected shape \(14,\), got \(13,\)",
+    ),
+    "pair_edges": (
+        with_graph("pair_edges", lambda tensor: tensor[:, :1]),
+        ValueError,
+        r"graph.pair_edges: expected shape \(n_pairs, 2\), got \(7, 1\)",
+    ),
+    "no starts": (
+        with_graph("batch_ptr", lambda tensor: tensor[:0]),
+        ValueError,
+        "graph.batch_ptr: expected one start or more, got none",
+    ),
     "backend": (lambda _: {"backend": "fast"}, ValueError, "backend: expected one of"),
 }
 
