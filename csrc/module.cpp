@@ -19,7 +19,12 @@ using namespace pybind11::literals;
 namespace tito_fast {
 
 void bind_painn_message(py::module_& module);
+void bind_tito_network(py::module_& module);
 void bind_edge_embed(py::module_& module);
+void bind_mlp(py::module_& module);
+void bind_painn_update(py::module_& module);
+void bind_readout_step(py::module_& module);
+void bind_time_embed(py::module_& module);
 
 namespace {
 
@@ -196,6 +201,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("build_info", &build_info);
   module.def("cuda_unavailable_reason", &cuda_unavailable_reason);
   bind_painn_message(module);
+  bind_tito_network(module);
   bind_edge_embed(module);
   def_ode_step_cpu<float>(module, "float32");
   def_ode_step_cpu<double>(module, "float64");
@@ -241,4 +247,8 @@ PYBIND11_MODULE(_C, module) {
                             pointer<const std::int64_t>(keys), pointer<std::int64_t>(words), n);
       },
       "counters"_a, "keys"_a, "words"_a, "n"_a);
+  bind_mlp(module);
+  bind_painn_update(module);
+  bind_readout_step(module);
+  bind_time_embed(module);
 }

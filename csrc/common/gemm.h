@@ -125,7 +125,7 @@ void gemm(int n_rows, int n_inner, int n_columns, const T* a, std::int64_t a_row
 }
 
 // One tile of rows of a transposed product: R inner indices of a, V vectors of columns of d, summed
-// over the rows.
+// over the rows before it is added to c: sums of sums lose less than one long sum.
 template <typename T, int R, int V>
 TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const T* d,
                               std::int64_t d_row, T* c, std::int64_t c_row) {
@@ -150,8 +150,8 @@ TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const 
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      T* const at = c + r * c_row + v * kLanes<T>;
-      store(at, load(at) + acc[r][v]);
+      T* const to = c + r * c_row + v * kLanes<T>;
+      store(to, load(to) + acc[r][v]);
     }
   }
 }

@@ -13,10 +13,11 @@
 #include <cstdint>
 
 #include "common/gemm.h"
-#include "common/mlp_weights.h"
+#include "common/mlp_layout.h"
 #include "common/workspace.h"
 
 namespace tito_fast {
+
 namespace TITO_ISA {
 
 constexpr double kNormEps = 1e-5;
@@ -44,8 +45,8 @@ struct PackedMlp {
   PackedLinear<T> last;
 };
 
-// Sums of a weight's gradient: weight (n_in, padded n_out), bias (2, padded n_out) as add_kept
-// leaves it.
+// Sums of a linear's gradient: weight (n_in, padded n_out), null where it is not wanted; bias (2,
+// padded n_out) as add_kept leaves it.
 template <typename T>
 struct LinearSums {
   T* weight;
@@ -143,29 +144,30 @@ PackedMlp<T> pack_mlp(const Mlp<const T>& mlp, bool wants_backward, Workspace& m
   return packed;
 }
 
+// Without weights the rest is taken nevertheless.
 template <typename T>
-LinearSums<T> take_sums(int n_in, int n_out, Workspace& memory) {
-  return {memory.take<T>(std::int64_t{n_in} * padded<T>(n_out)),
-          memory.take<T>(2 * padded<T>(n_out))};
+LinearSums<T> take_sums(int n_in, int n_out, Workspace& memory, bool wants_weights = true) {
+  T* const weight = wants_weights ? memory.take<T>(std::int64_t{n_in} * padded<T>(n_out)) : nullptr;
+  return {weight, memory.take<T>(2 * padded<T>(n_out))};
 }
 
-// Sums for all but the last linear.
+// For all but the last linear.
 template <typename T>
-MlpSums<T> take_hidden_sums(const PackedMlp<T>& mlp, Workspace& memory) {
+MlpSums<T> take_hidden_sums(const PackedMlp<T>& mlp, Workspace& memory, bool wants_weights = true) {
   MlpSums<T> sums{};
-  sums.first = take_sums<T>(mlp.first.n_in, mlp.first.n_out, memory);
+  sums.first = take_sums<T>(mlp.first.n_in, mlp.first.n_out, memory, wants_weights);
   sums.first_scale = memory.take<T>(2 * padded<T>(mlp.first.n_out));
   sums.first_shift = memory.take<T>(2 * padded<T>(mlp.first.n_out));
-  sums.second = take_sums<T>(mlp.second.n_in, mlp.second.n_out, memory);
+  sums.second = take_sums<T>(mlp.second.n_in, mlp.second.n_out, memory, wants_weights);
   sums.second_scale = memory.take<T>(2 * padded<T>(mlp.second.n_out));
   sums.second_shift = memory.take<T>(2 * padded<T>(mlp.second.n_out));
   return sums;
 }
 
 template <typename T>
-MlpSums<T> take_sums(const PackedMlp<T>& mlp, Workspace& memory) {
-  MlpSums<T> sums = take_hidden_sums(mlp, memory);
-  sums.last = take_sums<T>(mlp.last.n_in, mlp.last.n_out, memory);
+MlpSums<T> take_sums(const PackedMlp<T>& mlp, Workspace& memory, bool wants_weights = true) {
+  MlpSums<T> sums = take_hidden_sums(mlp, memory, wants_weights);
+  sums.last = take_sums<T>(mlp.last.n_in, mlp.last.n_out, memory, wants_weights);
   return sums;
 }
 
@@ -262,13 +264,29 @@ void norm_silu_backward(int n_rows, int n, const T* scale, const T* shift, const
   }
 }
 
+// Adds to the weight's sums, if they are wanted: a (n_rows, n_in), d (n_rows, padded n_out).
+template <typename T>
+void add_weight_gradient(int n_rows, const PackedLinear<T>& linear, const T* a, std::int64_t a_row,
+                         const T* d, std::int64_t d_row, const LinearSums<T>& sums) {
+  if (sums.weight == nullptr) return;
+  gemm_tn(n_rows, linear.n_in, linear.n_out, a, a_row, d, d_row, sums.weight,
+          padded<T>(linear.n_out));
+}
+
 // sums is (2, n_padded): the sums and what rounding lost.
 template <typename T>
 void add_rows(int n_rows, int n_padded, const T* rows, std::int64_t stride, T* sums) {
   for (int c = 0; c < n_padded; c += kLanes<T>) {
-    Vec<T> total{};
-    for (int r = 0; r < n_rows; ++r) total += load(rows + r * stride + c);
-    add_kept(sums + c, sums + n_padded + c, total);
+    // Two sums side by side, then into the sum of all: less is lost than in one long sum.
+    Vec<T> even{};
+    Vec<T> odd{};
+    int r = 0;
+    for (; r + 2 <= n_rows; r += 2) {
+      even += load(rows + r * stride + c);
+      odd += load(rows + (r + 1) * stride + c);
+    }
+    if (r < n_rows) even += load(rows + r * stride + c);
+    add_kept(sums + c, sums + n_padded + c, even + odd);
   }
 }
 
@@ -282,7 +300,8 @@ struct MlpTile {
   T* h2;
   T* inverse1;  // (kMlpRows)
   T* inverse2;
-  T* d;  // gradients of h2, then of a2, h1, a1; null without a backward
+  // Null without a backward.
+  T* d;  // gradients of h2, then of a2, h1, a1
   T* d_other;
 };
 
@@ -325,7 +344,7 @@ void mlp_hidden_backward(const PackedMlp<T>& mlp, int n_rows, const MlpTile<T>& 
   norm_silu_backward(n_rows, n, mlp.second_scale, mlp.second_shift, tile.a2, tile.inverse2, tile.d,
                      sums.second_scale, sums.second_shift);
   add_rows(n_rows, padded<T>(n), tile.d, stride, sums.second.bias);
-  gemm_tn(n_rows, mlp.second.n_in, n, tile.h1, stride, tile.d, stride, sums.second.weight, stride);
+  add_weight_gradient(n_rows, mlp.second, tile.h1, stride, tile.d, stride, sums.second);
   gemm<Start::kZero>(n_rows, n, mlp.second.n_in, tile.d, stride, 1, mlp.second.backward,
                      static_cast<const T*>(nullptr), tile.d_other, stride);
   norm_silu_backward(n_rows, mlp.first.n_out, mlp.first_scale, mlp.first_shift, tile.a1,
@@ -367,13 +386,11 @@ void mlp_backward(const PackedMlp<T>& mlp, int n_rows, const T* x, std::int64_t 
                        mlp.first.bias, tile.a1, stride);
     mlp_hidden(mlp, n, tile);
     add_rows(n, padded<T>(mlp.last.n_out), drows, dout_row, sums.last.bias);
-    gemm_tn(n, mlp.last.n_in, mlp.last.n_out, tile.h2, stride, drows, dout_row, sums.last.weight,
-            padded<T>(mlp.last.n_out));
+    add_weight_gradient(n, mlp.last, tile.h2, stride, drows, dout_row, sums.last);
     gemm<Start::kZero>(n, mlp.last.n_out, mlp.last.n_in, drows, dout_row, 1, mlp.last.backward,
                        static_cast<const T*>(nullptr), tile.d, stride);
     mlp_hidden_backward(mlp, n, tile, sums);
-    gemm_tn(n, mlp.first.n_in, mlp.first.n_out, rows, x_row, tile.d, stride, sums.first.weight,
-            padded<T>(mlp.first.n_out));
+    add_weight_gradient(n, mlp.first, rows, x_row, tile.d, stride, sums.first);
     if (dx != nullptr) {
       gemm<Start::kZero>(n, mlp.first.n_out, mlp.first.n_in, tile.d, stride, 1, mlp.first.backward,
                          static_cast<const T*>(nullptr), dx + first * dx_row, dx_row);
@@ -406,7 +423,7 @@ void unpack_gradient(const LinearSums<T>& sums, bool is_centered, const Linear<T
   }
 }
 
-// All but the last linear.
+// Without the last linear.
 template <typename T>
 void unpack_hidden_gradient(const MlpSums<T>& sums, const Mlp<T>& gradient) {
   unpack_gradient(sums.first, true, gradient.first);

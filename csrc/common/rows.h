@@ -33,6 +33,15 @@ void unpad_rows(std::int64_t n_rows, int n, const T* rows, T* to, std::int64_t t
   }
 }
 
+// Copies n_padded values a row.
+template <typename T>
+void copy_rows(std::int64_t n_rows, int n_padded, const T* rows, std::int64_t row_stride, T* to,
+               std::int64_t to_stride) {
+  for (std::int64_t r = 0; r < n_rows; ++r, rows += row_stride, to += to_stride) {
+    for (int c = 0; c < n_padded; c += kLanes<T>) store(to + c, load(rows + c));
+  }
+}
+
 // sum_c a[c] b[c] over n_padded values.
 template <typename T>
 TITO_INLINE T dot(int n_padded, const T* a, const T* b) {

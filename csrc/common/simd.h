@@ -136,6 +136,15 @@ TITO_INLINE Vec<float> at_least(Vec<float> x, float low) { return x < low ? broa
 
 TITO_INLINE Vec<double> at_least(Vec<double> x, double low) { return x < low ? broadcast(low) : x; }
 
+// x where size is above limit, else zero.
+TITO_INLINE Vec<float> zero_unless_above(Vec<float> x, Vec<float> size, float limit) {
+  return size > limit ? x : broadcast(0.0f);
+}
+
+TITO_INLINE Vec<double> zero_unless_above(Vec<double> x, Vec<double> size, double limit) {
+  return size > limit ? x : broadcast(0.0);
+}
+
 // Correctly rounded.
 TITO_INLINE Vec<float> square_root(Vec<float> x) {
 #if defined(__AVX512F__)
@@ -189,11 +198,12 @@ TITO_INLINE Vec<float> exp(Vec<float> x) {
   const Vec<float> n = shifted - shift;
   Vec<float> r = fma(n, broadcast(-0.693359375f), x);
   r = fma(n, broadcast(2.12194440e-4f), r);
-  Vec<float> p = broadcast(1.0f / 720);
-  p = fma(p, r, broadcast(1.0f / 120));
-  p = fma(p, r, broadcast(1.0f / 24));
-  p = fma(p, r, broadcast(1.0f / 6));
-  p = fma(p, r, broadcast(0.5f));
+  // Least relative error of this form on [-ln 2 / 2, ln 2 / 2]: 3.7e-9, where Taylor's has 1.6e-7.
+  Vec<float> p = broadcast(1.3814541e-3f);
+  p = fma(p, r, broadcast(8.3687454e-3f));
+  p = fma(p, r, broadcast(4.1668389e-2f));
+  p = fma(p, r, broadcast(1.6666521e-1f));
+  p = fma(p, r, broadcast(4.9999994e-1f));
   p = fma(p, r, broadcast(1.0f));
   p = fma(p, r, broadcast(1.0f));
   return reinterpret_cast<Vec<float>>(reinterpret_cast<Int>(p) +

@@ -15,13 +15,16 @@ class Workspace {
  public:
   Workspace() = default;
   explicit Workspace(std::int64_t n_bytes)
-      : base_(static_cast<char*>(std::aligned_alloc(kAlignment, round_up(n_bytes + kAlignment)))) {}
-  ~Workspace() { std::free(base_); }
+      : owned_(static_cast<char*>(std::aligned_alloc(kAlignment, round_up(n_bytes + kAlignment)))),
+        base_(owned_) {}
+  ~Workspace() { std::free(owned_); }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
   bool is_missing() const { return base_ == nullptr; }
   std::int64_t used() const { return used_; }
+  // What starts `offset` bytes into this memory, a multiple of a cache line; must not outlive it.
+  Workspace part(std::int64_t offset) const { return Workspace(base_ + offset, Borrowed()); }
   void rewind(std::int64_t used) { used_ = used; }
 
   template <typename T>
@@ -32,11 +35,15 @@ class Workspace {
   }
 
  private:
+  struct Borrowed {};
+  Workspace(char* base, Borrowed /*tag*/) : base_(base) {}
+
   static constexpr std::int64_t kAlignment = 64;
   static constexpr std::int64_t round_up(std::int64_t n) {
     return (n + kAlignment - 1) / kAlignment * kAlignment;
   }
 
+  char* owned_ = nullptr;
   char* base_ = nullptr;
   std::int64_t used_ = 0;
 };

@@ -1,30 +1,10 @@
 // Each molecule is done by one thread from its first atom to its last, so that the result does not
 // depend on the number of threads or on the other molecules.
 #include "common/batch.h"
+#include "common/center.h"
 #include "ode_step/ode_step.h"
 
 namespace tito_fast {
-namespace {
-
-// Subtracts the mean over the rows start .. end of an (n_atoms, 3) array from them.
-template <typename T>
-void center_rows(T* rows, std::int64_t start, std::int64_t end) {
-  if (start == end) return;
-  double sum[3] = {0.0, 0.0, 0.0};
-  for (std::int64_t i = start; i < end; ++i) {
-    for (int c = 0; c < 3; ++c) sum[c] += static_cast<double>(rows[3 * i + c]);
-  }
-  const double n = static_cast<double>(end - start);
-  const double mean[3] = {sum[0] / n, sum[1] / n, sum[2] / n};
-  for (std::int64_t i = start; i < end; ++i) {
-    for (int c = 0; c < 3; ++c) {
-      rows[3 * i + c] = static_cast<T>(static_cast<double>(rows[3 * i + c]) - mean[c]);
-    }
-  }
-}
-
-}  // namespace
-
 template <typename T>
 void ode_step_fwd_cpu(const T* positions, const T* velocities, T* next,
                       const std::int64_t* batch_ptr, std::int64_t n_atoms, std::int64_t n_molecules,

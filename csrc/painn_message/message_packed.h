@@ -27,6 +27,7 @@ struct PackedMessage {
   PackedMlp<T> filter;
   PackedLinear<T> phi_last[kMaxBlocks];
   PackedLinear<T> filter_last[kMaxBlocks];
+  PackedLinear<T> expand_edges;  // from the width to the edges' features; forward is null without
 };
 
 // Sums of the gradients of all of a message's weights, as one thread collects them.

@@ -45,6 +45,64 @@ struct PairFilter {
   void fill(int, int, std::int64_t, std::int64_t, T*) const {}
 };
 
+// ... or a spline over the distance, evaluated for a tile of edges at a time.
+template <typename T>
+struct Tap {
+  T weight[6];
+  std::int32_t row;
+};
+
+template <typename T>
+struct TableFilter {
+  const T* table;      // (n_blocks, n_rows, padded W)
+  const Tap<T>* taps;  // (n_edges)
+  std::int64_t n_rows;
+
+  static constexpr bool kNeedsTile = true;
+  const T* of_edge(std::int64_t, int, int, std::int64_t) const { return nullptr; }
+  void fill(int slot, int n_edges, std::int64_t first_edge, std::int64_t stride, T* tile) const {
+    const T* const block = table + slot * n_rows * stride;
+    for (int r = 0; r < n_edges; ++r) {
+      const Tap<T>& tap = taps[first_edge + r];
+      const T* const rows = block + tap.row * stride;
+      for (int c = 0; c < stride; c += kLanes<T>) {
+        Vec<T> total = load(rows + c) * tap.weight[0];
+        for (int k = 1; k < 6; ++k) {
+          total = fma(load(rows + k * stride + c), broadcast(tap.weight[k]), total);
+        }
+        store(tile + r * stride + c, total);
+      }
+    }
+  }
+};
+
+// The tap at `position`, in knots: coefficients row .. row + 5 (see FilterTable) and the basis of
+// the quintic B-spline.
+template <typename T>
+Tap<T> spline_tap(double position, int n_knots) {
+  const double whole = ::floor(position);
+  const double t = position - whole;
+  const double turns = ::floor(whole / n_knots);
+  Tap<T> tap;
+  tap.row = static_cast<std::int32_t>(whole - turns * n_knots);
+  const double t2 = t * t;
+  const double t3 = t2 * t;
+  const double t4 = t2 * t2;
+  const double t5 = t4 * t;
+  const double u = 1.0 - t;
+  const double u2 = u * u;
+  tap.weight[0] = static_cast<T>(u2 * u2 * u / 120.0);
+  tap.weight[1] =
+      static_cast<T>((26.0 - 50.0 * t + 20.0 * t2 + 20.0 * t3 - 20.0 * t4 + 5.0 * t5) / 120.0);
+  tap.weight[2] = static_cast<T>((66.0 - 60.0 * t2 + 30.0 * t4 - 10.0 * t5) / 120.0);
+  tap.weight[3] =
+      static_cast<T>((26.0 + 50.0 * t + 20.0 * t2 - 20.0 * t3 - 20.0 * t4 + 10.0 * t5) / 120.0);
+  tap.weight[4] =
+      static_cast<T>((1.0 + 5.0 * t + 10.0 * t2 + 10.0 * t3 + 5.0 * t4 - 5.0 * t5) / 120.0);
+  tap.weight[5] = static_cast<T>(t5 / 120.0);
+  return tap;
+}
+
 template <typename T>
 TITO_INLINE Vec<T> load_part(const T* row, int n) {
   if (n >= kLanes<T>) return load(row);
@@ -155,6 +213,31 @@ TITO_INLINE void add_run(const MessageLayer<T>& layer, const Filter& filter, int
   }
 }
 
+// The block of the edges behind a bottleneck: edges_out = edges_in + expand(p w). Rows of edges are
+// padded; p is overwritten.
+template <typename T, typename Filter>
+void expand_edges(const MessageLayer<T>& layer, const Filter& filter, int slot, int n_rows,
+                  std::int64_t first_edge, T* p, const T* w_tile) {
+  const PackedMessage<T>& weights = *layer.weights;
+  const std::int64_t stride = row_stride<T>(weights.width);
+  const PackedLinear<T>& expand = weights.expand_edges;
+  T* const out = layer.edges_out + first_edge * layer.edge_row;
+  for (int r = 0; r < n_rows; ++r) {
+    const T* const w = Filter::kNeedsTile
+                           ? w_tile + r * stride
+                           : filter.of_edge(first_edge + r, slot, weights.n_blocks, stride);
+    for (int c = 0; c < stride; c += kLanes<T>) {
+      store(p + r * stride + c, load(p + r * stride + c) * load(w + c));
+    }
+    const T* const in = layer.edges_in + (first_edge + r) * layer.edge_row;
+    for (int c = 0; c < padded<T>(expand.n_out); c += kLanes<T>) {
+      store(out + r * layer.edge_row + c, load(in + c) + load(expand.bias + c));
+    }
+  }
+  gemm<Start::kSum>(n_rows, expand.n_in, expand.n_out, p, stride, 1, expand.forward,
+                    static_cast<const T*>(nullptr), out, layer.edge_row);
+}
+
 // Fills tile.a1 with the first linear of phi for n_rows edges.
 template <typename T>
 void first_linear(const MessageLayer<T>& layer, std::int64_t first_edge, int n_rows,
@@ -171,9 +254,10 @@ void first_linear(const MessageLayer<T>& layer, std::int64_t first_edge, int n_r
     }
   }
   if (layer.edge_share != nullptr) return;
-  gemm<Start::kSum>(n_rows, weights.width, weights.width,
-                    layer.edges_in + first_edge * layer.edge_row, layer.edge_row, 1,
-                    weights.phi.first.forward, static_cast<const T*>(nullptr), tile.a1, stride);
+  const PackedLinear<T>& first = weights.phi.first;
+  gemm<Start::kSum>(n_rows, first.n_in, first.n_out, layer.edges_in + first_edge * layer.edge_row,
+                    layer.edge_row, 1, first.forward, static_cast<const T*>(nullptr), tile.a1,
+                    stride);
 }
 
 // Sums over the edges of receivers first_receiver .. end_receiver, whose rows of sums are set to
@@ -199,6 +283,10 @@ void message_rows(const MessageLayer<T>& layer, const Filter& filter, std::int64
       filter.fill(slot, n_rows, first, stride, w_tile);
       gemm<Start::kBias>(n_rows, weights.width, weights.width, tile.h2, stride, 1,
                          weights.phi_last[slot].forward, weights.phi_last[slot].bias, p, stride);
+      if (weights.block[slot] == kEdges && weights.expand_edges.forward != nullptr) {
+        expand_edges(layer, filter, slot, n_rows, first, p, w_tile);
+        continue;
+      }
       for (int k = 0; k < n_runs; ++k) add_run(layer, filter, slot, runs[k], first, p, w_tile);
     }
   }

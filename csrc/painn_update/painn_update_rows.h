@@ -10,18 +10,9 @@
 
 #include "common/mlp.h"
 #include "common/rows.h"
+#include "painn_update/painn_update.h"
 
 namespace tito_fast {
-
-// As torch holds it. u_weight is null without vectors. The outputs of the mlp are [gates, scale,
-// add], or [scale, add] without vectors. T is const for weights, and not for their gradients.
-template <typename T>
-struct PainnUpdate {
-  int n_features;
-  T* u_weight;
-  T* v_weight;
-  Mlp<T> mlp;
-};
 
 namespace TITO_ISA {
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional
 
+from tito_fast.validation import check_at_least, check_dtype, check_same_device, check_shape
+
 NORM_EPS = 1e-5
 """Epsilon of both LayerNorms; the compiled kernels have the same."""
 
@@ -48,3 +50,49 @@ def mlp_reference(inputs: Tensor, parameters: MlpParameters) -> Tensor:
         functional.layer_norm(hidden, width, p.second_scale, p.second_shift, NORM_EPS)
     )
     return functional.linear(hidden, p.last_weight, p.last_bias)
+
+
+def check_mlp_parameters(
+    parameters: MlpParameters, *, n_in: int | None, n_out: int | None, like: tuple[str, Tensor]
+) -> None:
+    """Raise unless ``parameters`` belong together and to the other arguments.
+
+    Parameters
+    ----------
+    parameters
+        Given by a user.
+    n_in, n_out
+        Number of inputs and outputs; None for any number above zero.
+    like
+        Name and tensor of the argument whose dtype and device the parameters must have.
+
+    Raises
+    ------
+    ValueError
+        A shape or device is wrong.
+    TypeError
+        A dtype is wrong.
+    """
+    other_name, other = like
+    for name, tensor in parameters._asdict().items():
+        check_dtype(f"parameters.{name}", tensor, other.dtype)
+        check_same_device(f"parameters.{name}", tensor, other_name, other)
+    first = "n_in" if n_in is None else n_in
+    check_shape("parameters.first_weight", parameters.first_weight, ("n_hidden", first))
+    n_hidden = parameters.first_weight.shape[0]
+    check_shape("parameters.second_weight", parameters.second_weight, (n_hidden, n_hidden))
+    last = "n_out" if n_out is None else n_out
+    check_shape("parameters.last_weight", parameters.last_weight, (last, n_hidden))
+    for name in (
+        "first_bias",
+        "first_scale",
+        "first_shift",
+        "second_bias",
+        "second_scale",
+        "second_shift",
+    ):
+        check_shape(f"parameters.{name}", getattr(parameters, name), (n_hidden,))
+    check_shape("parameters.last_bias", parameters.last_bias, (parameters.last_weight.shape[0],))
+    check_at_least("parameters.first_weight: n_in", parameters.first_weight.shape[1], 1)
+    check_at_least("parameters.first_weight: n_hidden", n_hidden, 1)
+    check_at_least("parameters.last_weight: n_out", parameters.last_weight.shape[0], 1)
