@@ -14,6 +14,7 @@ OPS = [
     "painn_message",
     "painn_update",
     "philox_normal",
+    "radius_graph",
     "readout_step",
     "time_embed",
 ]

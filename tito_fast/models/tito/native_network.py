@@ -112,7 +112,9 @@ def _pack(network: TitoNetwork) -> PackedNetwork:
     keep: list[Tensor] = []
     rows = [None] * config.n_model_layers if tables is None else tables.rows
     velocity, condition = network.velocity, network.condition
-    kernels_of = native_module().TitoNetworkFloat64 if double else native_module().TitoNetworkFloat32
+    kernels_of = (
+        native_module().TitoNetworkFloat64 if double else native_module().TitoNetworkFloat32
+    )
     kernels = kernels_of(
         shape={
             "n_features": config.n_features,
