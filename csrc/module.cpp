@@ -18,10 +18,13 @@ using namespace pybind11::literals;
 
 namespace tito_fast {
 
+void bind_edge_embed(py::module_& module);
 void bind_mlp(py::module_& module);
+void bind_painn_message(py::module_& module);
 void bind_painn_update(py::module_& module);
 void bind_readout_step(py::module_& module);
 void bind_time_embed(py::module_& module);
+void bind_tito_network(py::module_& module);
 
 namespace {
 
@@ -197,6 +200,9 @@ PYBIND11_MODULE(_C, module) {
   module.doc() = "Compiled kernels of tito_fast. Not public: use tito_fast.ops.";
   module.def("build_info", &build_info);
   module.def("cuda_unavailable_reason", &cuda_unavailable_reason);
+  bind_painn_message(module);
+  bind_tito_network(module);
+  bind_edge_embed(module);
   def_ode_step_cpu<float>(module, "float32");
   def_ode_step_cpu<double>(module, "float64");
   def_ode_step_cuda<float>(module, "float32");
@@ -216,6 +222,23 @@ PYBIND11_MODULE(_C, module) {
       },
       "keys"_a, "replicas"_a, "counts"_a, "normals"_a, "n_rows"_a, "n_total"_a, "rollout_step"_a,
       "stream_evaluation"_a, "n_threads"_a);
+  module.def(
+      "philox_normal_row_cpu",
+      [](std::uint64_t key, std::uint32_t replica, std::uint32_t rollout_step,
+         std::uint32_t stream_evaluation, std::int64_t first, std::int64_t end, Address normals) {
+        const py::gil_scoped_release release;
+        philox_normal_row(key, replica, PhiloxStep{rollout_step, stream_evaluation}, first, end,
+                          pointer<float>(normals));
+      },
+      "key"_a, "replica"_a, "rollout_step"_a, "stream_evaluation"_a, "first"_a, "end"_a,
+      "normals"_a);
+  module.def(
+      "box_muller_cpu",
+      [](Address words, Address normals, std::int64_t n_blocks) {
+        const py::gil_scoped_release release;
+        box_muller_blocks(pointer<const std::uint32_t>(words), pointer<float>(normals), n_blocks);
+      },
+      "words"_a, "normals"_a, "n_blocks"_a);
   module.def(
       "philox_integers_cpu",
       [](Address counters, Address keys, Address words, std::int64_t n) {

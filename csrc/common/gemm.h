@@ -150,8 +150,8 @@ TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const 
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      T* const to = c + r * c_row + v * kLanes<T>;
-      store(to, load(to) + acc[r][v]);
+      T* const at = c + r * c_row + v * kLanes<T>;
+      store(at, load(at) + acc[r][v]);
     }
   }
 }
@@ -163,8 +163,22 @@ void gemm_tn_panel(int n_rows, int n_inner, const T* a, std::int64_t a_row, cons
   for (; k + kTileRows <= n_inner; k += kTileRows) {
     gemm_tn_tile<T, kTileRows, V>(n_rows, a + k, a_row, d, d_row, c + k * c_row, c_row);
   }
-  for (; k < n_inner; ++k)
-    gemm_tn_tile<T, 1, V>(n_rows, a + k, a_row, d, d_row, c + k * c_row, c_row);
+  a += k;
+  c += k * c_row;
+  switch (n_inner - k) {
+    case 5:
+      return gemm_tn_tile<T, 5, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    case 4:
+      return gemm_tn_tile<T, 4, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    case 3:
+      return gemm_tn_tile<T, 3, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    case 2:
+      return gemm_tn_tile<T, 2, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    case 1:
+      return gemm_tn_tile<T, 1, V>(n_rows, a, a_row, d, d_row, c, c_row);
+    default:
+      return;
+  }
 }
 
 // c[k][·] += sum_r a[r][k] d[r][·] for k < n_inner: the gradient of a weight. Rows of d are padded.

@@ -13,11 +13,10 @@
 #include <cstdint>
 
 #include "common/gemm.h"
-#include "common/mlp_layout.h"
+#include "common/mlp_weights.h"
 #include "common/workspace.h"
 
 namespace tito_fast {
-
 namespace TITO_ISA {
 
 constexpr double kNormEps = 1e-5;
@@ -150,15 +149,22 @@ LinearSums<T> take_sums(int n_in, int n_out, Workspace& memory, bool wants_weigh
   return {weight, memory.take<T>(padded<T>(n_out))};
 }
 
+// Sums for all but the last linear.
 template <typename T>
-MlpSums<T> take_sums(const PackedMlp<T>& mlp, Workspace& memory, bool wants_weights = true) {
-  MlpSums<T> sums;
+MlpSums<T> take_hidden_sums(const PackedMlp<T>& mlp, Workspace& memory, bool wants_weights = true) {
+  MlpSums<T> sums{};
   sums.first = take_sums<T>(mlp.first.n_in, mlp.first.n_out, memory, wants_weights);
   sums.first_scale = memory.take<T>(padded<T>(mlp.first.n_out));
   sums.first_shift = memory.take<T>(padded<T>(mlp.first.n_out));
   sums.second = take_sums<T>(mlp.second.n_in, mlp.second.n_out, memory, wants_weights);
   sums.second_scale = memory.take<T>(padded<T>(mlp.second.n_out));
   sums.second_shift = memory.take<T>(padded<T>(mlp.second.n_out));
+  return sums;
+}
+
+template <typename T>
+MlpSums<T> take_sums(const PackedMlp<T>& mlp, Workspace& memory, bool wants_weights = true) {
+  MlpSums<T> sums = take_hidden_sums(mlp, memory, wants_weights);
   sums.last = take_sums<T>(mlp.last.n_in, mlp.last.n_out, memory, wants_weights);
   return sums;
 }
@@ -199,33 +205,40 @@ void norm_silu(int n_rows, int n, const T* scale, const T* shift, const T* a, T*
 // The backward of norm_silu. With y = a * inverse and z = scale y + shift:
 //   dz = dout sigmoid(z) (1 + z (1 - sigmoid(z))),  scale_sum += dz y,  shift_sum += dz,
 //   dy = dz scale,  da = inverse (dy - y mean(dy y)).
-// dout is overwritten by da.
+// dout is overwritten by da. Column by column at first, so that the sums stay in registers;
+// products is (n_rows) vectors.
 template <typename T>
 void norm_silu_backward(int n_rows, int n, const T* scale, const T* shift, const T* a,
                         const T* inverse, T* dout, T* scale_sum, T* shift_sum) {
-  const int n_vec = padded<T>(n) / kLanes<T>;
-  const std::int64_t stride = n_vec * kLanes<T>;
+  const std::int64_t stride = padded<T>(n);
   const T share = static_cast<T>(1.0 / n);
-  for (int r = 0; r < n_rows; ++r, a += stride, dout += stride) {
-    const T factor = inverse[r];
-    Vec<T> products{};
-    for (int v = 0; v < n_vec; ++v) {
-      const int at = v * kLanes<T>;
-      const Vec<T> y = load(a + at) * factor;
-      const Vec<T> z = fma(y, load(scale + at), load(shift + at));
+  Vec<T> products[kMlpRows];
+  for (int r = 0; r < n_rows; ++r) products[r] = Vec<T>{};
+  for (int c = 0; c < stride; c += kLanes<T>) {
+    Vec<T> of_scale{};
+    Vec<T> of_shift{};
+    const Vec<T> scale_here = load(scale + c);
+    const Vec<T> shift_here = load(shift + c);
+    for (int r = 0; r < n_rows; ++r) {
+      const Vec<T> y = load(a + r * stride + c) * inverse[r];
+      const Vec<T> z = fma(y, scale_here, shift_here);
       const Vec<T> gate = sigmoid(z);
-      const Vec<T> dz = load(dout + at) * (gate * fma(z, T(1) - gate, broadcast(T(1))));
-      store(scale_sum + at, fma(dz, y, load(scale_sum + at)));
-      store(shift_sum + at, load(shift_sum + at) + dz);
-      const Vec<T> dy = dz * load(scale + at);
-      products = fma(dy, y, products);
-      store(dout + at, dy);
+      const Vec<T> dz = load(dout + r * stride + c) * (gate * fma(z, T(1) - gate, broadcast(T(1))));
+      of_scale = fma(dz, y, of_scale);
+      of_shift += dz;
+      const Vec<T> dy = dz * scale_here;
+      products[r] = fma(dy, y, products[r]);
+      store(dout + r * stride + c, dy);
     }
-    const T mean = sum(products) * share;
-    for (int v = 0; v < n_vec; ++v) {
-      const int at = v * kLanes<T>;
-      const Vec<T> y = load(a + at) * factor;
-      store(dout + at, factor * (load(dout + at) - y * mean));
+    store(scale_sum + c, load(scale_sum + c) + of_scale);
+    store(shift_sum + c, load(shift_sum + c) + of_shift);
+  }
+  for (int r = 0; r < n_rows; ++r) {
+    const T mean = sum(products[r]) * share;
+    for (int c = 0; c < stride; c += kLanes<T>) {
+      const Vec<T> y = load(a + r * stride + c) * inverse[r];
+      T* const at = dout + r * stride + c;
+      store(at, inverse[r] * (load(at) - y * mean));
     }
   }
 }
@@ -404,7 +417,7 @@ void unpack_gradient(const LinearSums<T>& sums, bool is_centered, const Linear<T
   for (int c = 0; c < n_out; ++c) gradient.bias[c] = static_cast<T>(sums.bias[c] - mean);
 }
 
-// Without the last linear.
+// All but the last linear.
 template <typename T>
 void unpack_hidden_gradient(const MlpSums<T>& sums, const Mlp<T>& gradient) {
   unpack_gradient(sums.first, true, gradient.first);

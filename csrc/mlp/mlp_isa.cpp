@@ -85,7 +85,7 @@ bool mlp_bwd(const Mlp<const T>& mlp, const MlpGradientArrays<T>& arrays, const 
   if (!wants_weights) return true;
   memory.add_sums<T>();
   Workspace totals = memory.sums(0);
-  unpack_gradient(take_sums(packed, totals), *gradient);
+  unpack_gradient(take_sums(packed, totals, true), *gradient);
   return true;
 }
 

@@ -120,7 +120,7 @@ bool painn_update_bwd(const PainnUpdate<const T>& update,
   if (!wants_weights) return true;
   memory.add_sums<T>();
   Workspace totals = memory.sums(0);
-  unpack_gradient(take_sums(packed, totals), *gradient);
+  unpack_gradient(take_sums(packed, totals, true), *gradient);
   return true;
 }
 

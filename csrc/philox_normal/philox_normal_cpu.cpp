@@ -1,51 +1,32 @@
-#include <cmath>
 #include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "common/batch.h"
+#include "common/isa.h"
 #include "philox_normal/philox.h"
 #include "philox_normal/philox_normal.h"
 
 namespace tito_fast {
-namespace {
 
-constexpr double kTwoPi = 6.283185307179586476925286766559;
-constexpr double kUniformUnit = 1.0 / 16777216.0;  // 2^-24: uniforms keep a word's top 24 bits
-
-// Box-Muller in double, rounded once: (n_0, n_1) from words (0, 1), (n_2, n_3) from words (2, 3).
-void normals_of_block(const PhiloxBlock& block, float* normals) {
-  for (std::ptrdiff_t pair = 0; pair < 2; ++pair) {
-    const double u1 = ((block.word[2 * pair] >> 8) + 1.0) * kUniformUnit;
-    const double u2 = (block.word[2 * pair + 1] >> 8) * kUniformUnit;
-    const double radius = std::sqrt(-2.0 * std::log(u1));
-    const double angle = kTwoPi * u2;
-    normals[2 * pair] = static_cast<float>(radius * std::cos(angle));
-    normals[2 * pair + 1] = static_cast<float>(radius * std::sin(angle));
+#define TITO_DECLARE(isa)                                                                    \
+  namespace isa {                                                                            \
+  void philox_normal_row(std::uint64_t key, std::uint32_t replica, PhiloxStep step,          \
+                         std::int64_t first, std::int64_t end, float* normals);              \
+  void box_muller_blocks(const std::uint32_t* words, float* normals, std::int64_t n_blocks); \
   }
+TITO_FOR_EACH_ISA(TITO_DECLARE)
+#undef TITO_DECLARE
+
+void philox_normal_row(std::uint64_t key, std::uint32_t replica, PhiloxStep step,
+                       std::int64_t first, std::int64_t end, float* normals) {
+  TITO_DISPATCH(philox_normal_row(key, replica, step, first, end, normals));
 }
 
-void fill_row(std::int64_t key, std::uint32_t replica, PhiloxStep step, float* normals,
-              std::int64_t first, std::int64_t end) {
-  const auto bits = static_cast<std::uint64_t>(key);
-  const auto key_low = static_cast<std::uint32_t>(bits);
-  const auto key_high = static_cast<std::uint32_t>(bits >> 32);
-  for (std::int64_t e = first; e < end; e += 4) {
-    const PhiloxBlock counter{
-        {static_cast<std::uint32_t>(e / 4), step.rollout_step, replica, step.stream_evaluation}};
-    const PhiloxBlock block = philox_4x32_10(counter, key_low, key_high);
-    if (e + 4 <= end) {
-      normals_of_block(block, normals + e);
-    } else {
-      float last[4];
-      normals_of_block(block, last);
-      for (std::int64_t k = e; k < end; ++k) normals[k] = last[k - e];
-    }
-  }
+void box_muller_blocks(const std::uint32_t* words, float* normals, std::int64_t n_blocks) {
+  TITO_DISPATCH(box_muller_blocks(words, normals, n_blocks));
 }
-
-}  // namespace
 
 void philox_normal_fwd_cpu(const std::int64_t* keys, const std::int64_t* replicas,
                            const std::int64_t* counts, float* normals, std::int64_t n_rows,
@@ -77,7 +58,7 @@ void philox_normal_fwd_cpu(const std::int64_t* keys, const std::int64_t* replica
   for (std::int64_t r = 0; r < n_rows; ++r) {
     for (std::int64_t first = 0; first < counts[r]; first += kChunk) chunks.push_back({r, first});
   }
-  constexpr std::int64_t kWorkPerNormal = 20;
+  constexpr std::int64_t kWorkPerNormal = 4;
   const auto n_chunks = static_cast<std::int64_t>(chunks.size());
   [[maybe_unused]] const int threads = threads_for(n_total * kWorkPerNormal, n_threads);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
@@ -85,8 +66,8 @@ void philox_normal_fwd_cpu(const std::int64_t* keys, const std::int64_t* replica
     const Chunk chunk = chunks[k];
     const std::int64_t r = chunk.row;
     const std::int64_t end = chunk.first + kChunk < counts[r] ? chunk.first + kChunk : counts[r];
-    fill_row(keys[r], static_cast<std::uint32_t>(replicas[r]), step, normals + starts[r],
-             chunk.first, end);
+    philox_normal_row(static_cast<std::uint64_t>(keys[r]), static_cast<std::uint32_t>(replicas[r]),
+                      step, chunk.first, end, normals + starts[r] + chunk.first);
   }
 }
 

@@ -20,7 +20,7 @@ struct ReadoutSums {
 template <typename T>
 ReadoutSums<T> take_sums(const PackedReadout<T>& readout, Workspace& memory, bool wants_weights) {
   ReadoutSums<T> sums;
-  sums.mlp = take_sums(readout.mlp, memory, wants_weights);
+  sums.mlp = take_hidden_sums(readout.mlp, memory, wants_weights);
   sums.gate = memory.take<T>(padded<T>(readout.mlp.second.n_out));
   sums.gate_bias = memory.take<T>(1);
   sums.v = memory.take<T>(padded<T>(readout.n_features));

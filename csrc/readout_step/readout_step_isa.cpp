@@ -113,7 +113,7 @@ bool readout_bwd(const Readout<const T>& readout, const ReadoutArrays<T>& arrays
   if (!wants_weights) return true;
   memory.add_sums<T>();
   Workspace totals = memory.sums(0);
-  unpack_gradient(take_sums(packed, totals), *gradients.gradient);
+  unpack_gradient(take_sums(packed, totals, true), *gradients.gradient);
   return true;
 }
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "common/mlp_layout.h"
+#include "common/mlp_weights.h"
 
 namespace tito_fast {
 

@@ -233,7 +233,7 @@ bool time_embed_bwd(const Mlp<const T>& mlp, const TimeEmbedArrays<T>& arrays,
   if (!wants_weights) return true;
   memory.add_sums<T>();
   Workspace totals = memory.sums(0);
-  unpack_gradient(take_sums(shared.embed, totals), arrays.n_features, *gradients.gradient);
+  unpack_gradient(take_sums(shared.embed, totals, true), arrays.n_features, *gradients.gradient);
   return true;
 }
 

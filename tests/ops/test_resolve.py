@@ -7,6 +7,7 @@ from tito_fast.ops.resolve import resolve_backend
 
 OPS = [
     "center",
+    "edge_embed",
     "mlp",
     "ode_step",
     "ot_couple",

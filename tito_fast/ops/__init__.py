@@ -1,10 +1,17 @@
 """Tensor operations with compiled kernels; importing this registers ``torch.ops.tito_fast``."""
 
 from tito_fast.ops.center import center
+from tito_fast.ops.edge_embed import edge_embed
 from tito_fast.ops.mlp import mlp
 from tito_fast.ops.mlp_parameters import MlpParameters
 from tito_fast.ops.ode_step import ode_step
 from tito_fast.ops.ot_couple import ot_couple
+from tito_fast.ops.painn_message import (
+    MessageGraph,
+    MessageResult,
+    message_graph,
+    painn_message,
+)
 from tito_fast.ops.painn_update import UpdatedFeatures, painn_update
 from tito_fast.ops.philox_normal import philox_integers, philox_normal
 from tito_fast.ops.readout_step import SteppedPositions, readout_step
@@ -12,15 +19,20 @@ from tito_fast.ops.resolve import OpRow, op_table
 from tito_fast.ops.time_embed import time_embed
 
 __all__ = [
+    "MessageGraph",
+    "MessageResult",
     "MlpParameters",
     "OpRow",
     "SteppedPositions",
     "UpdatedFeatures",
     "center",
+    "edge_embed",
+    "message_graph",
     "mlp",
     "ode_step",
     "op_table",
     "ot_couple",
+    "painn_message",
     "painn_update",
     "philox_integers",
     "philox_normal",

@@ -19,9 +19,11 @@ Implementation = Literal["reference", "native"]
 
 _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "center": ("cpu", "cuda"),
+    "edge_embed": ("cpu",),
     "mlp": ("cpu",),
     "ode_step": ("cpu", "cuda"),
     "ot_couple": ("cpu",),
+    "painn_message": ("cpu",),
     "painn_update": ("cpu",),
     "philox_normal": ("cpu",),
     "readout_step": ("cpu",),

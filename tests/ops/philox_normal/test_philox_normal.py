@@ -73,11 +73,8 @@ def test_matches_reference():
     counts = [1, 63, 129, 0, 40001]
     native = draw(keys, replicas, counts, backend="native")
     reference = draw(keys, replicas, counts, backend="reference")
-    # Rounded once from double: another logarithm or sine moves a value by an ulp at most, except
-    # next to zero, where double's own error of the angle shows.
-    far = reference.abs() > 1e-6
-    assert ulps_apart(native, reference)[far].max() <= 1
-    assert (native - reference)[~far].abs().sum() < 1e-12
+    # Rounded once from double: another logarithm or sine moves a value by an ulp at most.
+    assert ulps_apart(native, reference).max() <= 1
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

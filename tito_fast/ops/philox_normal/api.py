@@ -65,7 +65,7 @@ def philox_normal(
     Stateless: a row depends on its own key, replica and the two step numbers only, bitwise, whatever
     else is in the batch and however many threads work. The integers are equal on every backend;
     normals are computed in double and rounded once, so backends differ by an ulp at most where their
-    logarithms and sines do. No synchronisation.
+    logarithms and sines do. Native: the same bits on every instruction set. No synchronisation.
 
     References
     ----------

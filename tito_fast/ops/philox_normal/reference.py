@@ -39,6 +39,16 @@ def _product(multiplier: int, word: Tensor) -> tuple[Tensor, Tensor]:
     return high_half >> 16, ((high_half << 16) | (low_half & 0xFFFF)) & _MASK
 
 
+def box_muller(first: Tensor, second: Tensor, *, is_second: Tensor) -> Tensor:
+    """Return the first or the second normal of each pair of 32-bit words, float32."""
+    u1 = ((first >> 8) + 1).to(torch.float64) * 2.0**-24
+    u2 = (second >> 8).to(torch.float64) * 2.0**-24
+    radius = torch.sqrt(-2.0 * torch.log(u1))
+    angle = 2.0 * math.pi * u2
+    normals = radius * torch.where(is_second, torch.sin(angle), torch.cos(angle))
+    return normals.to(torch.float32)
+
+
 def philox_normal_reference(
     keys: Tensor,
     replicas: Tensor,
@@ -69,11 +79,6 @@ def philox_normal_reference(
     words = philox_4x32_10(counters, key_words[row])
     lane = element % 4
     pair = 2 * (lane // 2)
-    first = words.gather(1, pair[:, None]).squeeze(1) >> 8
-    second = words.gather(1, pair[:, None] + 1).squeeze(1) >> 8
-    u1 = (first + 1).to(torch.float64) * 2.0**-24
-    u2 = second.to(torch.float64) * 2.0**-24
-    radius = torch.sqrt(-2.0 * torch.log(u1))
-    angle = 2.0 * math.pi * u2
-    normals = radius * torch.where(lane % 2 == 0, torch.cos(angle), torch.sin(angle))
-    return normals.to(torch.float32)
+    first = words.gather(1, pair[:, None]).squeeze(1)
+    second = words.gather(1, pair[:, None] + 1).squeeze(1)
+    return box_muller(first, second, is_second=lane % 2 == 1)

@@ -1,11 +1,12 @@
-// Linears and MLPs as torch holds them. T is const for weights, and not for their gradients.
+// Linears and MLPs as torch holds them.
 #pragma once
 
 #include <cstdint>
 
 namespace tito_fast {
 
-// weight (n_out, n_in) with rows weight_stride apart, bias (n_out) or null.
+// A linear as torch holds it: weight (n_out, n_in) with rows weight_stride apart, bias (n_out) or
+// null. T is const for weights, and not for their gradients.
 template <typename T>
 struct Linear {
   T* weight;
@@ -15,7 +16,7 @@ struct Linear {
   int n_out;
 };
 
-// Linear, norm, SiLU, linear, norm, SiLU, linear. The norms' scale and shift are (n_hidden).
+// An MLP as torch holds it.
 template <typename T>
 struct Mlp {
   Linear<T> first;
