@@ -281,8 +281,6 @@ struct MlpTile {
   // Null without a backward.
   T* d;  // gradients of h2, then of a2, h1, a1
   T* d_other;
-  T* scale_sum;  // (padded n_hidden): the tile's share of the gradients of a norm
-  T* shift_sum;
 };
 
 template <typename T>
@@ -298,8 +296,6 @@ MlpTile<T> take_tile(int n_hidden, bool wants_backward, Workspace& memory) {
   if (wants_backward) {
     tile.d = memory.take<T>(n);
     tile.d_other = memory.take<T>(n);
-    tile.scale_sum = memory.take<T>(padded<T>(n_hidden));
-    tile.shift_sum = memory.take<T>(padded<T>(n_hidden));
   }
   return tile;
 }
@@ -316,14 +312,6 @@ void mlp_hidden(const PackedMlp<T>& mlp, int n_rows, const MlpTile<T>& tile) {
   norm_silu(n_rows, n, mlp.second_scale, mlp.second_shift, tile.a2, tile.h2, tile.inverse2);
 }
 
-template <typename T>
-void clear_norm_sums(int n, const MlpTile<T>& tile) {
-  for (int c = 0; c < padded<T>(n); ++c) {
-    tile.scale_sum[c] = T(0);
-    tile.shift_sum[c] = T(0);
-  }
-}
-
 // From tile.d, the gradient of h2, to tile.d, the gradient of a1; adds to the sums of all but the
 // last linear and of the first linear's weight.
 template <typename T>
@@ -331,20 +319,14 @@ void mlp_hidden_backward(const PackedMlp<T>& mlp, int n_rows, const MlpTile<T>& 
                          const MlpSums<T>& sums) {
   const int n = mlp.second.n_out;
   const std::int64_t stride = padded<T>(n);
-  clear_norm_sums(n, tile);
   norm_silu_backward(n_rows, n, mlp.second_scale, mlp.second_shift, tile.a2, tile.inverse2, tile.d,
-                     tile.scale_sum, tile.shift_sum);
-  add_rows(1, padded<T>(n), tile.scale_sum, 0, sums.second_scale);
-  add_rows(1, padded<T>(n), tile.shift_sum, 0, sums.second_shift);
+                     sums.second_scale, sums.second_shift);
   add_rows(n_rows, padded<T>(n), tile.d, stride, sums.second.bias);
   add_weight_gradient(n_rows, mlp.second, tile.h1, stride, tile.d, stride, sums.second);
   gemm<Start::kZero>(n_rows, n, mlp.second.n_in, tile.d, stride, 1, mlp.second.backward,
                      static_cast<const T*>(nullptr), tile.d_other, stride);
-  clear_norm_sums(n, tile);
   norm_silu_backward(n_rows, mlp.first.n_out, mlp.first_scale, mlp.first_shift, tile.a1,
-                     tile.inverse1, tile.d_other, tile.scale_sum, tile.shift_sum);
-  add_rows(1, padded<T>(n), tile.scale_sum, 0, sums.first_scale);
-  add_rows(1, padded<T>(n), tile.shift_sum, 0, sums.first_shift);
+                     tile.inverse1, tile.d_other, sums.first_scale, sums.first_shift);
   // The caller finds the result in d.
   for (std::int64_t i = 0; i < n_rows * stride; i += kLanes<T>) {
     store(tile.d + i, load(tile.d_other + i));
