@@ -18,13 +18,14 @@ using namespace pybind11::literals;
 
 namespace tito_fast {
 
+void bind_painn_message(py::module_& module);
+void bind_tito_network(py::module_& module);
 void bind_edge_embed(py::module_& module);
 void bind_mlp(py::module_& module);
-void bind_painn_message(py::module_& module);
 void bind_painn_update(py::module_& module);
+void bind_radius_graph(py::module_& module);
 void bind_readout_step(py::module_& module);
 void bind_time_embed(py::module_& module);
-void bind_tito_network(py::module_& module);
 
 namespace {
 
@@ -249,6 +250,7 @@ PYBIND11_MODULE(_C, module) {
       "counters"_a, "keys"_a, "words"_a, "n"_a);
   bind_mlp(module);
   bind_painn_update(module);
+  bind_radius_graph(module);
   bind_readout_step(module);
   bind_time_embed(module);
 }

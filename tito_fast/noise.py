@@ -74,6 +74,16 @@ class CounterNoise:
         self._n_features = n_features
         self._dtype = dtype
 
+    @property
+    def keys(self) -> Tensor:
+        """Keys of the rows, (n_rows,) int64: the seed and the molecule's hash."""
+        return self._keys
+
+    @property
+    def replicas(self) -> Tensor:
+        """Numbers of the rows' replicas, (n_rows,) int64."""
+        return self._replicas
+
     def base(self, rollout_step: int) -> Tensor:
         """Return the base sample of a rollout step, (n_atoms, 3)."""
         return self._draw(3, rollout_step, BASE_STREAM * _STREAM).view(self._n_atoms, 3)

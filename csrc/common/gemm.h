@@ -150,8 +150,8 @@ TITO_INLINE void gemm_tn_tile(int n_rows, const T* a, std::int64_t a_row, const 
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      T* const at = c + r * c_row + v * kLanes<T>;
-      store(at, load(at) + acc[r][v]);
+      T* const to = c + r * c_row + v * kLanes<T>;
+      store(to, load(to) + acc[r][v]);
     }
   }
 }

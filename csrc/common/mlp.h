@@ -13,10 +13,11 @@
 #include <cstdint>
 
 #include "common/gemm.h"
-#include "common/mlp_weights.h"
+#include "common/mlp_layout.h"
 #include "common/workspace.h"
 
 namespace tito_fast {
+
 namespace TITO_ISA {
 
 constexpr double kNormEps = 1e-5;
@@ -149,7 +150,7 @@ LinearSums<T> take_sums(int n_in, int n_out, Workspace& memory, bool wants_weigh
   return {weight, memory.take<T>(padded<T>(n_out))};
 }
 
-// Sums for all but the last linear.
+// For all but the last linear.
 template <typename T>
 MlpSums<T> take_hidden_sums(const PackedMlp<T>& mlp, Workspace& memory, bool wants_weights = true) {
   MlpSums<T> sums{};
@@ -399,7 +400,7 @@ void unpack_gradient(const LinearSums<T>& sums, bool is_centered, const Linear<T
   for (int c = 0; c < n_out; ++c) gradient.bias[c] = static_cast<T>(sums.bias[c] - mean);
 }
 
-// All but the last linear.
+// Without the last linear.
 template <typename T>
 void unpack_hidden_gradient(const MlpSums<T>& sums, const Mlp<T>& gradient) {
   unpack_gradient(sums.first, true, gradient.first);

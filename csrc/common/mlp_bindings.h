@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bindings.h"
-#include "common/mlp_weights.h"
+#include "common/mlp_layout.h"
 
 namespace tito_fast {
 

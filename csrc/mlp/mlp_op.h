@@ -1,9 +1,9 @@
-// The MLP of common/mlp_weights.h on rows of features, as torch holds them: dense and row-major.
+// The MLP of common/mlp_layout.h on rows of features, as torch holds them: dense and row-major.
 #pragma once
 
 #include <cstdint>
 
-#include "common/mlp_weights.h"
+#include "common/mlp_layout.h"
 
 namespace tito_fast {
 

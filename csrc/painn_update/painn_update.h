@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "common/mlp_weights.h"
+#include "common/mlp_layout.h"
 
 namespace tito_fast {
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "common/mlp_weights.h"
+#include "common/mlp_layout.h"
 
 namespace tito_fast {
 

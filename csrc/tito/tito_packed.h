@@ -39,8 +39,12 @@ Linear<const T> compose(const Linear<const T>& outer, const Linear<const T>& inn
                         Workspace& memory) {
   T* const weight = memory.take<T>(std::int64_t{outer.n_out} * inner.n_in);
   T* const bias = has_bias ? memory.take<T>(outer.n_out) : nullptr;
+  if (weight == nullptr) {
+    // While counting, only whether there is a bias matters.
+    const T* const any = outer.bias == nullptr ? inner.bias : outer.bias;
+    return {nullptr, has_bias ? any : nullptr, inner.n_in, inner.n_in, outer.n_out};
+  }
   const Linear<const T> result{weight, bias, inner.n_in, inner.n_in, outer.n_out};
-  if (weight == nullptr) return result;
   for (int o = 0; o < outer.n_out; ++o) {
     const T* const row = outer.weight + o * outer.weight_stride;
     for (int k = 0; k < inner.n_in; ++k) {

@@ -11,8 +11,10 @@ OPS = [
     "mlp",
     "ode_step",
     "ot_couple",
+    "painn_message",
     "painn_update",
     "philox_normal",
+    "radius_graph",
     "readout_step",
     "time_embed",
 ]

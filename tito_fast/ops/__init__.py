@@ -14,6 +14,7 @@ from tito_fast.ops.painn_message import (
 )
 from tito_fast.ops.painn_update import UpdatedFeatures, painn_update
 from tito_fast.ops.philox_normal import philox_integers, philox_normal
+from tito_fast.ops.radius_graph import RadiusGraph, radius_graph
 from tito_fast.ops.readout_step import SteppedPositions, readout_step
 from tito_fast.ops.resolve import OpRow, op_table
 from tito_fast.ops.time_embed import time_embed
@@ -23,6 +24,7 @@ __all__ = [
     "MessageResult",
     "MlpParameters",
     "OpRow",
+    "RadiusGraph",
     "SteppedPositions",
     "UpdatedFeatures",
     "center",
@@ -36,6 +38,7 @@ __all__ = [
     "painn_update",
     "philox_integers",
     "philox_normal",
+    "radius_graph",
     "readout_step",
     "time_embed",
 ]

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tito_fast.solvers.base import Advance, Stage, StepResult, VelocityField
+from tito_fast.solvers.base import Advance, Stage, StageProgram, StepResult, VelocityField
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class AdamsBashforth2:
     """
 
     order: ClassVar[int] = 2
+    program: ClassVar[StageProgram] = StageProgram((0.0,), (1.0,), is_multistep=True)
     n_evaluations: ClassVar[int] = 1
 
     def step(self, field: VelocityField, x_t: Tensor, stage: Stage, advance: Advance) -> StepResult:

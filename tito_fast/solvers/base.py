@@ -63,8 +63,25 @@ class Advance:
         )
 
 
+class StageProgram(NamedTuple):
+    """A method as data, for kernels that take whole steps.
+
+    Stage ``s`` is taken at ``x + h shares[s] v_{s−1}`` and the time ``t + h shares[s]``; the step is
+    ``h Σ_s weights[s] v_s``. A multistep method has one stage and is Adams–Bashforth of order 2.
+    """
+
+    shares: tuple[float, ...]
+    weights: tuple[float, ...]
+    is_multistep: bool = False
+
+
 class Solver(Protocol):
     """A method of fixed order for one step."""
+
+    @property
+    def program(self) -> StageProgram | None:
+        """The method as data; None if it is none of that kind."""
+        ...
 
     @property
     def order(self) -> int:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tito_fast.solvers.base import Advance, Stage, StepResult, VelocityField
+from tito_fast.solvers.base import Advance, Stage, StageProgram, StepResult, VelocityField
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Euler:
     """``x += h v(x, t)``."""
 
     order: ClassVar[int] = 1
+    program: ClassVar[StageProgram] = StageProgram((0.0,), (1.0,))
     n_evaluations: ClassVar[int] = 1
 
     def step(self, field: VelocityField, x_t: Tensor, stage: Stage, advance: Advance) -> StepResult:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tito_fast.solvers.base import Advance, Stage, StepResult, VelocityField
+from tito_fast.solvers.base import Advance, Stage, StageProgram, StepResult, VelocityField
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Heun:
     """``x += h/2 (v_1 + v_2)`` with ``v_2`` taken at the Euler step."""
 
     order: ClassVar[int] = 2
+    program: ClassVar[StageProgram] = StageProgram((0.0, 1.0), (0.5, 0.5))
     n_evaluations: ClassVar[int] = 2
 
     def step(self, field: VelocityField, x_t: Tensor, stage: Stage, advance: Advance) -> StepResult:

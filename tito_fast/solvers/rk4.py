@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tito_fast.solvers.base import Advance, Stage, StepResult, VelocityField
+from tito_fast.solvers.base import Advance, Stage, StageProgram, StepResult, VelocityField
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,9 @@ class RungeKutta4:
     """``x += h/6 (v_1 + 2 v_2 + 2 v_3 + v_4)``."""
 
     order: ClassVar[int] = 4
+    program: ClassVar[StageProgram] = StageProgram(
+        (0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+    )
     n_evaluations: ClassVar[int] = 4
 
     def step(self, field: VelocityField, x_t: Tensor, stage: Stage, advance: Advance) -> StepResult:

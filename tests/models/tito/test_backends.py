@@ -24,7 +24,8 @@ VARIANTS = {
     "three and four layers": replace(SMALL, n_embedding_layers=3, n_model_layers=4),
     "other length": replace(SMALL, distance_encoding_length=4.0, n_features=24),
 }
-BACKENDS = ("reference", "eager")
+FAST = ("eager", "native")
+BACKENDS = ("reference", *FAST)
 
 
 @dataclass
@@ -82,7 +83,7 @@ def make_case(make_batch):
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
-def test_eager_matches_reference_with_gradients(make_case, config):
+def test_backends_match_the_reference_with_gradients(make_case, config):
     case = make_case(config, 5, 9, 5, 1, 2)
     weights = torch.randn_like(case.x_t)
     results = {}
@@ -94,12 +95,14 @@ def test_eager_matches_reference_with_gradients(make_case, config):
             velocity.detach(),
             {name: p.grad for name, p in case.model.network.named_parameters()},
         )
-    torch.testing.assert_close(results["eager"][0], results["reference"][0], rtol=0, atol=1e-11)
-    for name, grad in results["reference"][1].items():
-        expected, found = (
-            torch.zeros(1) if each is None else each for each in (grad, results["eager"][1][name])
-        )
-        assert (expected - found).norm() <= 1e-9 * max(1.0, expected.norm()), name
+    for backend in FAST:
+        torch.testing.assert_close(results[backend][0], results["reference"][0], rtol=0, atol=1e-11)
+        for name, grad in results["reference"][1].items():
+            expected, found = (
+                torch.zeros(1) if each is None else each
+                for each in (grad, results[backend][1][name])
+            )
+            assert (expected - found).norm() <= 1e-9 * max(1.0, expected.norm()), (backend, name)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -204,18 +207,19 @@ def test_permuting_atoms_permutes_the_velocity(make_case, backend):
     torch.testing.assert_close(permuted, case.velocity(backend)[order], rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["default", "reduced", "cutoff"])
-def test_a_batch_equals_its_molecules_one_by_one_bitwise(make_case, dtype, name):
+def test_a_batch_equals_its_molecules_one_by_one_bitwise(make_case, backend, dtype, name):
     config = replace(VARIANTS[name], n_features=64 if name == "default" else 32)
     case = make_case(config, 9, 18, 5, 18, 1, 12, 18, 9, 2, dtype=dtype)
     with torch.no_grad():
-        together = case.velocity("eager")
+        together = case.velocity(backend)
         for molecule, (start, end) in enumerate(
             zip(case.batch.batch_ptr[:-1].tolist(), case.batch.batch_ptr[1:].tolist(), strict=True)
         ):
             alone = case.velocity(
-                "eager",
+                backend,
                 batch=_one_molecule(case.batch, molecule, start, end),
                 current=case.current[start:end],
                 x_t=case.x_t[start:end],
@@ -260,15 +264,17 @@ def test_empty_batches_and_single_atoms(make_case, backend):
 
 def test_a_lone_last_atom_under_a_cutoff_keeps_its_row(make_case):
     case = make_case(replace(SMALL, scaled_cutoff=0.5), 4, 1)
-    assert case.velocity("eager").shape == case.velocity("reference").shape == (5, 3)
+    for backend in BACKENDS:
+        assert case.velocity(backend).shape == (5, 3)
 
 
-def test_an_evaluation_leaves_its_inputs_and_conditioning_untouched(make_case):
+@pytest.mark.parametrize("backend", FAST)
+def test_an_evaluation_leaves_its_inputs_and_conditioning_untouched(make_case, backend):
     case = make_case(SMALL, 6, 9, dtype=torch.float32)
     kept = {name: getattr(case, name).clone() for name in ("current", "x_t", "vectors", "lag")}
     model = case.model
     with torch.no_grad():
-        prepared = model.prepare(case.batch, backend="eager")
+        prepared = model.prepare(case.batch, backend=backend)
         conditioning = model.condition(prepared, case.current)
         first, second = (
             model.velocity(
@@ -312,8 +318,8 @@ def test_unknown_and_unavailable_backends_are_refused(make_case):
     case = make_case(SMALL, 3)
     with pytest.raises(ValueError, match=r"backend: expected one of auto, .*, got 'cuda'"):
         case.velocity("cuda")
-    with pytest.raises(BackendUnavailableError, match="native has no message passing"):
-        case.velocity("native")
+    with pytest.raises(BackendUnavailableError, match="triton has no message passing"):
+        case.velocity("triton")
 
 
 def test_wrong_shapes_are_refused(make_case):
@@ -351,5 +357,6 @@ def test_vectors_come_from_one_noise_source_in_every_backend(make_case):
     case = make_case(SMALL, 5, 4)
     noise = CounterNoise(7, [11, 12], [0, 0], sizes=[5, 4], n_features=16, dtype=torch.float64)
     vectors = noise.vector_start(3, 1)
-    first, second = (case.velocity(backend, vectors=vectors) for backend in BACKENDS)
-    torch.testing.assert_close(first, second, rtol=0, atol=1e-11)
+    first, *others = (case.velocity(backend, vectors=vectors) for backend in BACKENDS)
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=0, atol=1e-11)

@@ -11,14 +11,18 @@ from torch import Tensor
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.data.molecule import Molecule
 from tito_fast.errors import BackendUnavailableError
-from tito_fast.models.tito import eager, reference
+from tito_fast.models.tito import eager, native, reference
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.network import TitoNetwork, initialize
 from tito_fast.types import BACKENDS, Backend
 from tito_fast.units import format_time
 from tito_fast.validation import check_choice, check_shape
 
-_BACKEND_MODULES: dict[str, ModuleType] = {"reference": reference, "eager": eager}
+_BACKEND_MODULES: dict[str, ModuleType] = {
+    "reference": reference,
+    "eager": eager,
+    "native": native,
+}
 
 MODEL_BACKENDS = tuple(_BACKEND_MODULES)
 """Backends that run the network in this version."""

@@ -1,12 +1,11 @@
-// Linears and MLPs as torch holds them.
+// Linears and MLPs as torch holds them. T is const for weights, and not for their gradients.
 #pragma once
 
 #include <cstdint>
 
 namespace tito_fast {
 
-// A linear as torch holds it: weight (n_out, n_in) with rows weight_stride apart, bias (n_out) or
-// null. T is const for weights, and not for their gradients.
+// weight (n_out, n_in) with rows weight_stride apart, bias (n_out) or null.
 template <typename T>
 struct Linear {
   T* weight;
@@ -16,7 +15,7 @@ struct Linear {
   int n_out;
 };
 
-// An MLP as torch holds it.
+// Linear, norm, SiLU, linear, norm, SiLU, linear. The norms' scale and shift are (n_hidden).
 template <typename T>
 struct Mlp {
   Linear<T> first;

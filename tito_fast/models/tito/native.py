@@ -1,0 +1,224 @@
+"""Backend ``native``: compiled kernels on the CPU.
+
+Without gradients the whole network is one call, and so is a whole rollout step (``rollout_step``). With gradients it is
+the composition of the ops in ``native_autograd``. The exact savings are those of ``eager``; besides, the filters of the
+velocity network are splines in float32 (``filter_table``), LayerNorm's mean is part of the weights, and a bottleneck's
+first linears are folded into those that follow.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tito_fast.data.batch import MoleculeBatch
+from tito_fast.models.tito import native_autograd
+from tito_fast.models.tito.graph import EdgeList, complete_edges
+from tito_fast.models.tito.native_network import check_parameters, packed_network
+from tito_fast.models.tito.network import TitoNetwork
+from tito_fast.solvers.base import StageProgram
+from tito_fast.types import VECTOR_STARTS, VectorStart
+
+
+@dataclass(frozen=True)
+class NativeTables:
+    """What does not change while the molecules stay the same."""
+
+    batch: MoleculeBatch
+    edges: EdgeList
+
+    @cached_property
+    def arguments(self) -> tuple[list[int], int, int]:
+        """Addresses and sizes that every compiled call begins with."""
+        arrays = [self.batch.batch_ptr, self.batch.atomic_numbers, self.edges.edge_type]
+        return [array.data_ptr() for array in arrays], self.batch.n_atoms, self.batch.n_molecules
+
+    @cached_property
+    def graph(self) -> native_autograd.Graph:
+        """The complete graph as the differentiable ops want it."""
+        return native_autograd.make_graph(self.batch, self.edges)
+
+
+class _Features(NamedTuple):
+    """Rows of the conditioning network's results, padded to whole vectors."""
+
+    projection: Tensor  # (n_atoms, F padded)
+    edges: Tensor  # (n_edges, F padded)
+    edge_share: Tensor  # (n_edges, width padded)
+
+
+@dataclass(frozen=True)
+class NativeConditioning:
+    """What the velocity needs to know of the current state.
+
+    One of ``features`` and ``differentiable`` is there; with a cutoff neither, for the graph depends on the
+    interpolant.
+    """
+
+    scaled_positions: Tensor
+    features: _Features | None
+    differentiable: native_autograd.Features | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepNoise:
+    """Counters of the noise of one rollout step.
+
+    Parameters
+    ----------
+    keys, replicas : Tensor, shape (n_molecules,), int64
+    rollout_step : int
+    """
+
+    keys: Tensor
+    replicas: Tensor
+    rollout_step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How a rollout step is integrated.
+
+    Parameters
+    ----------
+    time_grid : tuple of float
+    program : StageProgram
+    vector_start : "randn" | "randn_fixed" | "zeros"
+    base_std : float
+    center : bool
+    """
+
+    time_grid: tuple[float, ...]
+    program: StageProgram
+    vector_start: VectorStart
+    base_std: float
+    center: bool
+
+
+def prepare(network: TitoNetwork, batch: MoleculeBatch) -> NativeTables:
+    """Return the tables for ``batch``."""
+    check_parameters(network)
+    return NativeTables(batch, complete_edges(batch))
+
+
+def condition(
+    network: TitoNetwork, tables: NativeTables, scaled_positions: Tensor
+) -> NativeConditioning:
+    """Run the conditioning network over the state at t."""
+    if network.config.scaled_cutoff is not None:
+        return NativeConditioning(scaled_positions, None, None)
+    if _wants_gradient(network, scaled_positions):
+        features = native_autograd.condition(network, tables.graph, scaled_positions)
+        return NativeConditioning(scaled_positions, None, features)
+    return NativeConditioning(scaled_positions, _features(network, tables, scaled_positions), None)
+
+
+def velocity(
+    network: TitoNetwork,
+    tables: NativeTables,
+    conditioning: NativeConditioning,
+    x_t: Tensor,
+    *,
+    encodings: list[Tensor],
+    vectors: Tensor,
+) -> Tensor:
+    """Return ``center(x_t + readout)``, (n_atoms, 3), model units."""
+    current = conditioning.scaled_positions
+    if _wants_gradient(network, x_t, vectors, current, *encodings):
+        features, graph = conditioning.differentiable, tables.graph
+        if network.config.scaled_cutoff is not None:
+            graph = native_autograd.cutoff_graph(
+                network, tables.batch, tables.edges, current.detach(), x_t.detach()
+            )
+            features = None
+        if features is None:
+            features = native_autograd.condition(network, graph, current)
+        return native_autograd.velocity(
+            network, graph, features, x_t, encodings=encodings, vectors=vectors
+        )
+    features_here = conditioning.features
+    if features_here is None and network.config.scaled_cutoff is None:
+        features_here = _features(network, tables, current)
+    # The order of a row: flow time, temperature where there is one, lag.
+    rows = torch.stack(encodings, dim=1).to(x_t.dtype).contiguous()
+    result = torch.empty_like(x_t, memory_format=torch.contiguous_format)
+    arrays = [current.contiguous(), x_t.contiguous(), rows, vectors.contiguous(), result]
+    packed_network(network).kernels.velocity(
+        *tables.arguments,
+        [0, 0, 0] if features_here is None else [array.data_ptr() for array in features_here],
+        [array.data_ptr() for array in arrays],
+        torch.get_num_threads(),
+    )
+    return result
+
+
+def rollout_step(
+    network: TitoNetwork,
+    tables: NativeTables,
+    scaled_positions: Tensor,
+    *,
+    time_encodings: Tensor,
+    molecule_encodings: list[Tensor],
+    noise: StepNoise,
+    settings: StepSettings,
+) -> Tensor:
+    """Return the positions one lag later, (n_atoms, 3): conditioning, all solver stages and noise in one call.
+
+    Parameters
+    ----------
+    time_encodings : Tensor, shape (n_evaluations, F)
+        Of the flow time of each evaluation.
+    molecule_encodings : list of Tensor, each (n_molecules, F)
+        Temperature where the model has one, lag.
+    """
+    positions = scaled_positions.contiguous()
+    result = torch.empty_like(positions)
+    rows = torch.stack(molecule_encodings, dim=1).contiguous()
+    times = time_encodings.contiguous()
+    arrays = [positions, times, rows, noise.keys, noise.replicas, result]
+    packed_network(network).kernels.rollout_step(
+        *tables.arguments,
+        [array.data_ptr() for array in arrays],
+        list(settings.time_grid),
+        list(settings.program.shares),
+        list(settings.program.weights),
+        settings.program.is_multistep,
+        noise.rollout_step,
+        _VECTOR_START_CODES[settings.vector_start],
+        settings.base_std,
+        settings.center,
+        torch.get_num_threads(),
+    )
+    return result
+
+
+# As csrc/tito/tito_network.h numbers them.
+_VECTOR_START_CODES = {"zeros": 0, "randn_fixed": 1, "randn": 2}
+if set(_VECTOR_START_CODES) != set(VECTOR_STARTS):
+    raise RuntimeError(f"vector_start: expected codes for {VECTOR_STARTS}")
+
+
+def _features(network: TitoNetwork, tables: NativeTables, scaled_positions: Tensor) -> _Features:
+    kernels = packed_network(network).kernels
+    n_atoms, n_edges = tables.batch.n_atoms, tables.edges.source.shape[0]
+    features = _Features(
+        scaled_positions.new_empty((n_atoms, kernels.padded_features)),
+        scaled_positions.new_empty((n_edges, kernels.padded_features)),
+        scaled_positions.new_empty((n_edges, kernels.padded_width)),
+    )
+    kernels.condition(
+        *tables.arguments,
+        scaled_positions.contiguous().data_ptr(),
+        [array.data_ptr() for array in features],
+        torch.get_num_threads(),
+    )
+    return features
+
+
+def _wants_gradient(network: TitoNetwork, *inputs: Tensor) -> bool:
+    return torch.is_grad_enabled() and (
+        any(tensor.requires_grad for tensor in inputs)
+        or any(parameter.requires_grad for parameter in network.parameters())
+    )

@@ -1,0 +1,188 @@
+"""The network packed for the compiled kernels: weights in their layout, filters as splines."""
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tito_fast._extension import native_module
+from tito_fast.errors import BackendUnavailableError
+from tito_fast.models.tito.filter_table import FilterTables, build_filter_tables
+from tito_fast.models.tito.layers import Layer, Message, Mlp
+from tito_fast.models.tito.network import VELOCITY_DISTANCE_LENGTH, TitoNetwork
+from tito_fast.ops.mlp_parameters import MlpParameters
+
+# Blocks of a message: gate, direction, scalars, edges, cross; the last layer has no edges to hand on.
+_BLOCKS = (0, 1, 2, 3, 4)
+_LAST_BLOCKS = (0, 1, 2, 4)
+
+
+def mlp_parameters(mlp: Mlp) -> MlpParameters:
+    """Return an MLP's parameters in the order of the ops."""
+    first, second, last = mlp.linears
+    first_norm, second_norm = mlp.norms
+    return MlpParameters(
+        first.weight,
+        first.bias,
+        first_norm.weight,
+        first_norm.bias,
+        second.weight,
+        second.bias,
+        second_norm.weight,
+        second_norm.bias,
+        last.weight,
+        last.bias,
+    )
+
+
+@dataclass(frozen=True)
+class PackedNetwork:
+    """Compiled kernels with packed weights.
+
+    Parameters
+    ----------
+    kernels
+        ``TitoNetworkFloat32`` or ``TitoNetworkFloat64`` of the compiled module.
+    tables : FilterTables or None
+        Splines of the velocity network's filters; None: the MLPs are run.
+    """
+
+    kernels: Any
+    tables: FilterTables | None
+
+
+class _Cache:
+    """Packed networks by module, valid while no parameter has changed."""
+
+    def __init__(self) -> None:
+        self._entries: weakref.WeakKeyDictionary[nn.Module, tuple[Any, PackedNetwork]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def get(self, network: TitoNetwork) -> PackedNetwork:
+        # A parameter that is written in place keeps its address and changes its version.
+        state = tuple((p.data_ptr(), p._version, p.dtype) for p in network.parameters())
+        found = self._entries.get(network)
+        if found is not None and found[0] == state:
+            return found[1]
+        packed = _pack(network)
+        self._entries[network] = (state, packed)
+        return packed
+
+
+_CACHE = _Cache()
+
+
+def packed_network(network: TitoNetwork) -> PackedNetwork:
+    """Return ``network`` packed; kept until a parameter changes.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the parameters are neither float32 nor float64, or not on a CPU.
+    """
+    return _CACHE.get(network)
+
+
+def check_parameters(network: TitoNetwork) -> None:
+    """Raise ``BackendUnavailableError`` unless the compiled kernels run on these parameters."""
+    parameter = next(network.parameters())
+    if parameter.device.type != "cpu":
+        raise BackendUnavailableError(
+            f"backend='native': message passing runs on CPU tensors in this version, "
+            f"got {parameter.device.type}; use backend='eager'"
+        )
+    if parameter.dtype not in (torch.float32, torch.float64):
+        raise BackendUnavailableError(
+            f"backend='native': expected float32 or float64 weights, got {parameter.dtype}; "
+            "use backend='eager'"
+        )
+
+
+@torch.no_grad()
+def _pack(network: TitoNetwork) -> PackedNetwork:
+    check_parameters(network)
+    config = network.config
+    double = next(network.parameters()).dtype == torch.float64
+    # In float64 the filters are exact: there the kernels are compared with the definition.
+    tables = None if double else _tables(network)
+    keep: list[Tensor] = []
+    rows = [None] * config.n_model_layers if tables is None else tables.rows
+    velocity, condition = network.velocity, network.condition
+    kernels_of = (
+        native_module().TitoNetworkFloat64 if double else native_module().TitoNetworkFloat32
+    )
+    kernels = kernels_of(
+        shape={
+            "n_features": config.n_features,
+            "width": config.n_reduced_features or config.n_features,
+            "is_reduced": config.n_reduced_features is not None,
+            "n_encodings": 3 if config.has_temperature else 2,
+            "n_embedding_layers": config.n_embedding_layers,
+            "n_model_layers": config.n_model_layers,
+            "cutoff": config.scaled_cutoff or 0.0,
+            "condition_length": config.distance_encoding_length,
+            "velocity_length": VELOCITY_DISTANCE_LENGTH,
+        },
+        embeddings=_addresses(
+            [condition.atom_embedding.weight, condition.bond_embedding.weight], keep
+        ),
+        embedding_layers=[_layer(layer, None, keep) for layer in condition.layers],
+        condition_readout=_addresses(mlp_parameters(condition.readout.mlp), keep),
+        combine=_addresses(mlp_parameters(velocity.combine), keep),
+        model_layers=[
+            _layer(layer, table, keep) for layer, table in zip(velocity.layers, rows, strict=True)
+        ],
+        readout=_addresses(mlp_parameters(velocity.readout.mlp), keep),
+        readout_v=_addresses([velocity.readout.v.weight], keep)[0],
+        n_knots=0 if tables is None else tables.n_knots,
+    )
+    return PackedNetwork(kernels, tables)
+
+
+def _tables(network: TitoNetwork) -> FilterTables | None:
+    layers = list(network.velocity.layers)
+    filters = [
+        (mlp_parameters(layer.message.filter), _BLOCKS if layer is not layers[-1] else _LAST_BLOCKS)
+        for layer in layers
+    ]
+    return build_filter_tables(filters, length=VELOCITY_DISTANCE_LENGTH)
+
+
+def _layer(layer: Layer, table: Tensor | None, keep: list[Tensor]) -> tuple[list[int], ...]:
+    message, update = layer.message, layer.update
+    return (
+        _addresses(mlp_parameters(message.phi), keep),
+        _addresses(mlp_parameters(message.filter), keep),
+        _addresses(_reduction(message), keep),
+        _addresses([update.u.weight, update.v.weight], keep),
+        _addresses(mlp_parameters(update.mlp), keep),
+        _addresses([] if table is None else [table], keep),
+    )
+
+
+def _reduction(message: Message) -> list[Tensor]:
+    if not message.is_reduced:
+        return []
+    return [
+        message.reduce_scalars.weight,
+        message.reduce_scalars.bias,
+        message.reduce_edges.weight,
+        message.reduce_edges.bias,
+        message.reduce_vectors.weight,
+        message.expand_vectors.weight,
+        message.expand_scalars.weight,
+        message.expand_scalars.bias,
+        message.expand_edges.weight,
+        message.expand_edges.bias,
+    ]
+
+
+def _addresses(tensors: Sequence[Tensor], keep: list[Tensor]) -> list[int]:
+    """Return the addresses of contiguous copies, which ``keep`` holds until they were read."""
+    whole = [tensor.detach().contiguous() for tensor in tensors]
+    keep.extend(whole)
+    return [tensor.data_ptr() for tensor in whole]
