@@ -6,10 +6,11 @@ sees eager's padding to whole blocks per thread with the number of threads as a 
 it breaks the graph in 55 pieces, which are slower than eager itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any
 from unittest import mock
 
@@ -71,50 +72,59 @@ class Case:
         return "bf16" if self.backend == "native-bf16" else "float32"
 
 
-def estimated_seconds(case: Case, us_per_edge: dict[str, float]) -> float:
-    """Return about how long one call takes, from µs per edge at 64 features."""
-    width = (case.n_features / 64) ** 2
-    return us_per_edge[case.backend] * case.system.n_edges * width * 1e-6
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which cases a file times: those whose call is estimated to take less than a limit.
 
+    Parameters
+    ----------
+    us_per_edge
+        About what each backend takes, per edge at 64 features on one thread.
+    most_seconds
+        The limit on a call, per backend.
+    compiled
+        The systems that are compiled; the others of these sizes say why they are not.
+    why_not_compiled
+        What they say.
+    """
 
-def choose_cases(
-    us_per_edge: dict[str, float],
-    most_seconds: dict[str, float],
-    *,
-    compiled: Iterable[System],
-) -> list[Case]:
-    """Return the cases below the limits, all backends of a system together."""
-    compiled = tuple(compiled)
-    cases = [
-        Case(system, n_features, backend)
-        for n_features in N_FEATURES
-        for system in SYSTEMS
-        for backend in most_seconds
-    ]
-    return [
-        case
-        for case in cases
-        if estimated_seconds(case, us_per_edge) <= most_seconds[case.backend]
-        and (not case.is_compiled or (case.system in compiled and case.n_features == 64))
-    ]
+    us_per_edge: dict[str, float]
+    most_seconds: dict[str, float]
+    compiled: tuple[System, ...]
+    why_not_compiled: str = "compiling takes half a minute or more: two systems must do"
 
+    def cases(self) -> list[Case]:
+        """Return the cases, all backends of a system together."""
+        cases = (
+            Case(system, n_features, backend)
+            for n_features, system, backend in product(N_FEATURES, SYSTEMS, self.most_seconds)
+        )
+        return [case for case in cases if self.seconds(case) <= self.most_seconds[case.backend]]
 
-def rounds_of(benchmark: Any, seconds: float) -> dict[str, int]:
-    """Return the rounds that fit into about 1.5 s, two at least, and whether there is one to warm up."""
-    if benchmark.disabled:
-        return {"rounds": 1, "iterations": 1}
-    rounds = min(max(2, int(1.5 / seconds)), 30)
-    return {"rounds": rounds, "iterations": 1, "warmup_rounds": 1 if seconds < 2 else 0}
+    def seconds(self, case: Case) -> float:
+        """Return about how long one call takes."""
+        width = (case.n_features / 64) ** 2
+        return self.us_per_edge[case.backend] * case.system.n_edges * width * 1e-6
 
+    def rounds(self, benchmark: Any, case: Case) -> dict[str, int]:
+        """Return the rounds that fit into about 1.5 s, two at least, and one to warm up if it is short."""
+        if benchmark.disabled:
+            return {"rounds": 1, "iterations": 1}
+        seconds = self.seconds(case)
+        rounds = min(max(2, int(1.5 / seconds)), 30)
+        return {"rounds": rounds, "iterations": 1, "warmup_rounds": 1 if seconds < 2 else 0}
 
-def skip_unless_it_runs(benchmark: Any, case: Case) -> None:
-    """Skip with the reason what cannot be timed here, or takes longer than a check may."""
-    if benchmark.disabled and (case.system.n_edges > MOST_EDGES_OF_CHECK or case.is_compiled):
-        pytest.skip("takes longer than a check may")
-    if benchmark.disabled and case.n_features != N_FEATURES[0] and case.system.n_atoms != 18:
-        pytest.skip("checked at 18 atoms")
-    if case.backend == "native-bf16" and not native_has_bf16():
-        pytest.skip("native computes in float32 where bf16 is asked for on this CPU")
+    def skip_unless_it_runs(self, benchmark: Any, case: Case) -> None:
+        """Skip with the reason what cannot be timed here, or takes longer than a check may."""
+        if benchmark.disabled and (case.system.n_edges > MOST_EDGES_OF_CHECK or case.is_compiled):
+            pytest.skip("takes longer than a check may")
+        if benchmark.disabled and case.n_features != N_FEATURES[0] and case.system.n_atoms != 18:
+            pytest.skip("checked at 18 atoms")
+        is_planned = case.system in self.compiled and case.n_features == N_FEATURES[0]
+        if case.is_compiled and not is_planned:
+            pytest.skip(self.why_not_compiled)
+        if case.backend == "native-bf16" and not native_has_bf16():
+            pytest.skip("native computes in float32 where bf16 is asked for on this CPU")
 
 
 @cache
@@ -147,7 +157,7 @@ def compiling(case: Case) -> Iterator[None]:
         return
     torch.compiler.reset()
     n_threads = torch.get_num_threads()
-    with mock.patch("torch.get_num_threads", lambda: n_threads):
+    with mock.patch("torch.get_num_threads", lambda: n_threads):  # noqa: PT008  the compiler reads it
         yield
 
 
