@@ -37,7 +37,7 @@ def draw(draw_parameters):
         sizes = (2 * n_features, n_hidden or n_features, (3 if has_vectors else 2) * n_features)
         return [
             normal(n, n_features),
-            normal(n, 3, n_features),
+            normal(n, 3, n_features, std=3**-0.5),
             *weights,
             *draw_parameters(sizes, generator, dtype),
         ]
