@@ -45,14 +45,15 @@ struct PackedMlp {
   PackedLinear<T> last;
 };
 
-// Sums of a linear's gradient: weight (n_in, padded n_out), null where it is not wanted; bias
-// (padded n_out).
+// Sums of a linear's gradient: weight (n_in, padded n_out), null where it is not wanted; bias (2,
+// padded n_out) as add_kept leaves it.
 template <typename T>
 struct LinearSums {
   T* weight;
   T* bias;
 };
 
+// Scales and shifts are as a bias.
 template <typename T>
 struct MlpSums {
   LinearSums<T> first;
@@ -147,7 +148,7 @@ PackedMlp<T> pack_mlp(const Mlp<const T>& mlp, bool wants_backward, Workspace& m
 template <typename T>
 LinearSums<T> take_sums(int n_in, int n_out, Workspace& memory, bool wants_weights = true) {
   T* const weight = wants_weights ? memory.take<T>(std::int64_t{n_in} * padded<T>(n_out)) : nullptr;
-  return {weight, memory.take<T>(padded<T>(n_out))};
+  return {weight, memory.take<T>(2 * padded<T>(n_out))};
 }
 
 // For all but the last linear.
@@ -155,11 +156,11 @@ template <typename T>
 MlpSums<T> take_hidden_sums(const PackedMlp<T>& mlp, Workspace& memory, bool wants_weights = true) {
   MlpSums<T> sums{};
   sums.first = take_sums<T>(mlp.first.n_in, mlp.first.n_out, memory, wants_weights);
-  sums.first_scale = memory.take<T>(padded<T>(mlp.first.n_out));
-  sums.first_shift = memory.take<T>(padded<T>(mlp.first.n_out));
+  sums.first_scale = memory.take<T>(2 * padded<T>(mlp.first.n_out));
+  sums.first_shift = memory.take<T>(2 * padded<T>(mlp.first.n_out));
   sums.second = take_sums<T>(mlp.second.n_in, mlp.second.n_out, memory, wants_weights);
-  sums.second_scale = memory.take<T>(padded<T>(mlp.second.n_out));
-  sums.second_shift = memory.take<T>(padded<T>(mlp.second.n_out));
+  sums.second_scale = memory.take<T>(2 * padded<T>(mlp.second.n_out));
+  sums.second_shift = memory.take<T>(2 * padded<T>(mlp.second.n_out));
   return sums;
 }
 
@@ -203,6 +204,25 @@ void norm_silu(int n_rows, int n, const T* scale, const T* shift, const T* a, T*
   return norm_silu_rows<T, 0>(n_rows, n, n_vectors, scale, shift, a, out, inverse);
 }
 
+// sum += value, with what rounding loses kept in lost: a long sum is then as accurate as a sum by
+// halves.
+template <typename V>
+TITO_INLINE void add_kept(V& sum, V& lost, V value) {
+  const V after = sum + value;
+  const V added = after - sum;
+  lost += (sum - (after - added)) + (value - added);
+  sum = after;
+}
+
+template <typename T>
+TITO_INLINE void add_kept(T* sum_row, T* lost_row, Vec<T> value) {
+  Vec<T> sum = load(sum_row);
+  Vec<T> lost = load(lost_row);
+  add_kept(sum, lost, value);
+  store(sum_row, sum);
+  store(lost_row, lost);
+}
+
 // The backward of norm_silu. With y = a * inverse and z = scale y + shift:
 //   dz = dout sigmoid(z) (1 + z (1 - sigmoid(z))),  scale_sum += dz y,  shift_sum += dz,
 //   dy = dz scale,  da = inverse (dy - y mean(dy y)).
@@ -231,8 +251,8 @@ void norm_silu_backward(int n_rows, int n, const T* scale, const T* shift, const
       products[r] = fma(dy, y, products[r]);
       store(dout + r * stride + c, dy);
     }
-    store(scale_sum + c, load(scale_sum + c) + of_scale);
-    store(shift_sum + c, load(shift_sum + c) + of_shift);
+    add_kept(scale_sum + c, scale_sum + stride + c, of_scale);
+    add_kept(shift_sum + c, shift_sum + stride + c, of_shift);
   }
   for (int r = 0; r < n_rows; ++r) {
     const T mean = sum(products[r]) * share;
@@ -253,6 +273,7 @@ void add_weight_gradient(int n_rows, const PackedLinear<T>& linear, const T* a, 
           padded<T>(linear.n_out));
 }
 
+// sums is (2, n_padded): the sums and what rounding lost.
 template <typename T>
 void add_rows(int n_rows, int n_padded, const T* rows, std::int64_t stride, T* sums) {
   for (int c = 0; c < n_padded; c += kLanes<T>) {
@@ -265,7 +286,7 @@ void add_rows(int n_rows, int n_padded, const T* rows, std::int64_t stride, T* s
       odd += load(rows + (r + 1) * stride + c);
     }
     if (r < n_rows) even += load(rows + r * stride + c);
-    store(sums + c, load(sums + c) + (even + odd));
+    add_kept(sums + c, sums + n_padded + c, even + odd);
   }
 }
 
@@ -396,8 +417,10 @@ void unpack_gradient(const LinearSums<T>& sums, bool is_centered, const Linear<T
     }
   }
   if (gradient.bias == nullptr) return;
-  const double mean = mean_of(sums.bias);
-  for (int c = 0; c < n_out; ++c) gradient.bias[c] = static_cast<T>(sums.bias[c] - mean);
+  const double mean = mean_of(sums.bias) + mean_of(sums.bias + stride);
+  for (int c = 0; c < n_out; ++c) {
+    gradient.bias[c] = static_cast<T>(sums.bias[c] + (sums.bias[stride + c] - mean));
+  }
 }
 
 // Without the last linear.
@@ -405,14 +428,13 @@ template <typename T>
 void unpack_hidden_gradient(const MlpSums<T>& sums, const Mlp<T>& gradient) {
   unpack_gradient(sums.first, true, gradient.first);
   unpack_gradient(sums.second, true, gradient.second);
-  for (int c = 0; c < gradient.first.n_out; ++c) {
-    gradient.first_scale[c] = sums.first_scale[c];
-    gradient.first_shift[c] = sums.first_shift[c];
-  }
-  for (int c = 0; c < gradient.second.n_out; ++c) {
-    gradient.second_scale[c] = sums.second_scale[c];
-    gradient.second_shift[c] = sums.second_shift[c];
-  }
+  const auto unpack_row = [](const T* row, int n, T* to) {
+    for (int c = 0; c < n; ++c) to[c] = row[c] + row[padded<T>(n) + c];
+  };
+  unpack_row(sums.first_scale, gradient.first.n_out, gradient.first_scale);
+  unpack_row(sums.first_shift, gradient.first.n_out, gradient.first_shift);
+  unpack_row(sums.second_scale, gradient.second.n_out, gradient.second_scale);
+  unpack_row(sums.second_shift, gradient.second.n_out, gradient.second_shift);
 }
 
 template <typename T>

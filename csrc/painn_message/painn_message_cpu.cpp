@@ -32,16 +32,22 @@ struct OwnedPlan {
   throw std::invalid_argument("graph: expected " + what);
 }
 
+[[noreturn]] void bad_pair_edges() { bad_graph("pair_edges that name the edges of each pair"); }
+
 void check_graph(const MessageGraph& graph) {
   check_batch_ptr(graph.batch_ptr, graph.n_molecules, graph.n_atoms);
   if (graph.edge_ptr[0] != 0 || graph.edge_ptr[graph.n_atoms] != graph.n_edges) {
     bad_graph("edge_ptr from 0 to n_edges = " + std::to_string(graph.n_edges));
   }
+  for (std::int64_t i = 0; i < graph.n_atoms; ++i) {
+    if (graph.edge_ptr[i] > graph.edge_ptr[i + 1]) bad_graph("edge_ptr that never falls");
+  }
+  std::int64_t end_pair = 0;
   for (std::int64_t m = 0; m < graph.n_molecules; ++m) {
     const std::int64_t first = graph.batch_ptr[m];
     const std::int64_t end = graph.batch_ptr[m + 1];
+    const std::int64_t first_pair = end_pair;
     for (std::int64_t i = first; i < end; ++i) {
-      if (graph.edge_ptr[i] > graph.edge_ptr[i + 1]) bad_graph("edge_ptr that never falls");
       for (std::int64_t e = graph.edge_ptr[i]; e < graph.edge_ptr[i + 1]; ++e) {
         if (graph.source[e] < first || graph.source[e] >= end) {
           bad_graph("sources in the molecule of their receiver, got " +
@@ -50,11 +56,20 @@ void check_graph(const MessageGraph& graph) {
         if (graph.edge_pair[e] < 0 || graph.edge_pair[e] >= graph.n_pairs) {
           bad_graph("pairs in 0 .. n_pairs - 1, got " + std::to_string(graph.edge_pair[e]));
         }
+        if (graph.edge_pair[e] < first_pair) bad_graph("pairs sorted by molecule");
+        end_pair = std::max(end_pair, graph.edge_pair[e] + 1);
         const std::int64_t* const edges = graph.pair_edges + 2 * graph.edge_pair[e];
-        if (edges[0] != e && edges[1] != e)
-          bad_graph("pair_edges that name the edges of each pair");
+        if (edges[0] != e && edges[1] != e) bad_pair_edges();
       }
     }
+  }
+  for (std::int64_t p = 0; p < graph.n_pairs; ++p) {
+    const std::int64_t one = graph.pair_edges[2 * p];
+    const std::int64_t two = graph.pair_edges[2 * p + 1];
+    const auto is_of_pair = [&](std::int64_t e) {
+      return e >= 0 && e < graph.n_edges && graph.edge_pair[e] == p;
+    };
+    if (!is_of_pair(one) || (two != -1 && (two == one || !is_of_pair(two)))) bad_pair_edges();
   }
 }
 

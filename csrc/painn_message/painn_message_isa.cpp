@@ -444,10 +444,11 @@ bool painn_message_bwd(const MessageGraph& graph, const MessageShape& shape,
 #pragma omp for schedule(static)
     for (std::int64_t c = 0; c < n_sums; c += kLanes<T>) {
       Vec<T> total = load(backward.first_sum + c);
+      Vec<T> lost{};
       for (int k = 1; k < plan.n_collectors; ++k) {
-        total += load(backward.first_sum + k * n_sums + c);
+        add_kept(total, lost, load(backward.first_sum + k * n_sums + c));
       }
-      store(backward.first_sum + c, total);
+      store(backward.first_sum + c, total + lost);
     }
   }
   source_backward(graph, shape, forward, backward, gradients);

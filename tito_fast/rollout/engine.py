@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tito_fast.models.tito.model import Prepared, TitoModel
-from tito_fast.noise import NoiseSource
+from tito_fast.models.tito.step import StepNoise, StepSettings
+from tito_fast.noise import CounterNoise, NoiseSource
 from tito_fast.ops import center
 from tito_fast.solvers import integrate, solver_by_name, uniform_grid
 from tito_fast.solvers.base import check_time_grid
@@ -106,6 +107,24 @@ def transition(
     """
     batch = prepared.batch
     check_shape("scaled_positions", scaled_positions, (batch.n_atoms, 3))
+    solver = solver_by_name(settings.solver)
+    if solver.program is not None and isinstance(noise, CounterNoise):
+        in_one_call = model.rollout_step(
+            prepared,
+            scaled_positions,
+            lag_time_ps,
+            noise=StepNoise(keys=noise.keys, replicas=noise.replicas, rollout_step=rollout_step),
+            settings=StepSettings(
+                time_grid=settings.time_grid,
+                program=solver.program,
+                vector_start=settings.vector_start,
+                base_std=settings.base_std,
+                center=settings.center,
+            ),
+            temperature_k=temperature_k,
+        )
+        if in_one_call is not None:
+            return in_one_call
     conditioning = model.condition(prepared, scaled_positions)
     vectors = _VectorStarts(model, noise, rollout_step, settings.vector_start, batch.n_atoms)
 
@@ -132,7 +151,7 @@ def transition(
     return integrate(
         field,
         x_0,
-        solver=solver_by_name(settings.solver),
+        solver=solver,
         time_grid=settings.time_grid,
         batch_ptr=batch.batch_ptr,
         center=settings.center,

@@ -13,7 +13,9 @@ from tito_fast.data.molecule import Molecule
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito import eager, native, reference
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
-from tito_fast.models.tito.network import TitoNetwork, initialize
+from tito_fast.models.tito.layers import positional_encoding
+from tito_fast.models.tito.network import FLOW_TIME_LENGTH, TitoNetwork, initialize
+from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.types import BACKENDS, Backend
 from tito_fast.units import format_time
 from tito_fast.validation import check_choice, check_shape
@@ -172,6 +174,60 @@ class TitoModel:
             vectors=vectors,
         )
         return velocity
+
+    @torch.no_grad()
+    def rollout_step(
+        self,
+        prepared: Prepared,
+        scaled_positions: Tensor,
+        lag_time_ps: Tensor,
+        *,
+        noise: StepNoise,
+        settings: StepSettings,
+        temperature_k: Tensor | None = None,
+    ) -> Tensor | None:
+        """Return the positions one lag later, or None if the backend does not take whole steps.
+
+        Parameters
+        ----------
+        prepared : Prepared
+        scaled_positions : Tensor, shape (n_atoms, 3)
+        lag_time_ps : Tensor, shape (n_molecules,)
+        noise : StepNoise
+        settings : StepSettings
+        temperature_k : Tensor, shape (n_molecules,), or None
+
+        Returns
+        -------
+        Tensor, shape (n_atoms, 3), or None
+
+        Notes
+        -----
+        Bit for bit what the solver's steps over :meth:`velocity` give, in one call without the interpreter's lock.
+        """
+        step = getattr(_BACKEND_MODULES[prepared.backend], "rollout_step", None)
+        if step is None or torch.is_autocast_enabled(scaled_positions.device.type):
+            return None
+        times = torch.tensor(
+            settings.evaluation_times(), dtype=scaled_positions.dtype, device=self.device
+        )
+        # The time of an evaluation is the same for all molecules; the rest the same for all evaluations.
+        time_encodings = positional_encoding(
+            times, n_features=self.config.n_features, length=FLOW_TIME_LENGTH
+        )
+        _, *molecule_encodings = self.network.encode(
+            torch.zeros_like(lag_time_ps), lag_time_ps, temperature_k
+        )
+        result: Tensor = step(
+            self.network,
+            prepared.tables,
+            scaled_positions,
+            time_encodings=time_encodings,
+            molecule_encodings=molecule_encodings,
+            noise=noise,
+            settings=settings,
+        )
+        return result
 
     def check_molecules(self, molecules: Iterable[Molecule]) -> None:
         """Raise ``ValueError`` if a molecule holds an element, bond or charge the model never saw."""

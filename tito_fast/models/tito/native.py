@@ -18,8 +18,8 @@ from tito_fast.models.tito import native_autograd
 from tito_fast.models.tito.graph import EdgeList, complete_edges
 from tito_fast.models.tito.native_network import check_parameters, packed_network
 from tito_fast.models.tito.network import TitoNetwork
-from tito_fast.solvers.base import StageProgram
-from tito_fast.types import VECTOR_STARTS, VectorStart
+from tito_fast.models.tito.step import StepNoise, StepSettings
+from tito_fast.types import VECTOR_STARTS
 
 
 @dataclass(frozen=True)
@@ -60,41 +60,6 @@ class NativeConditioning:
     scaled_positions: Tensor
     features: _Features | None
     differentiable: native_autograd.Features | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepNoise:
-    """Counters of the noise of one rollout step.
-
-    Parameters
-    ----------
-    keys, replicas : Tensor, shape (n_molecules,), int64
-    rollout_step : int
-    """
-
-    keys: Tensor
-    replicas: Tensor
-    rollout_step: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepSettings:
-    """How a rollout step is integrated.
-
-    Parameters
-    ----------
-    time_grid : tuple of float
-    program : StageProgram
-    vector_start : "randn" | "randn_fixed" | "zeros"
-    base_std : float
-    center : bool
-    """
-
-    time_grid: tuple[float, ...]
-    program: StageProgram
-    vector_start: VectorStart
-    base_std: float
-    center: bool
 
 
 def prepare(network: TitoNetwork, batch: MoleculeBatch) -> NativeTables:

@@ -20,6 +20,9 @@ from tito_fast.models.tito.layers import (
 # The released velocity network has this length whatever the options say (compat: Encoder).
 VELOCITY_DISTANCE_LENGTH = 10.0
 
+FLOW_TIME_LENGTH = 1.0
+"""Length of the encoding of the flow time, and of the scaled temperature."""
+
 
 class ConditionFeatures(NamedTuple):
     """What the conditioning network hands over; its vectors are not used by the velocity network."""
@@ -102,14 +105,18 @@ class TitoNetwork(nn.Module):
     ) -> list[Tensor]:
         """Return the encodings of flow time, temperature (if the model has one) and lag, each (n, F)."""
         config = self.config
-        encodings = [positional_encoding(flow_time, n_features=config.n_features, length=1.0)]
+        encodings = [
+            positional_encoding(flow_time, n_features=config.n_features, length=FLOW_TIME_LENGTH)
+        ]
         if config.has_temperature:
             if temperature_k is None:
                 raise ValueError(
                     "temperature_k: expected a temperature for this model, got None; give one in K"
                 )
             scaled = temperature_k / config.temperature_scale_k
-            encodings.append(positional_encoding(scaled, n_features=config.n_features, length=1.0))
+            encodings.append(
+                positional_encoding(scaled, n_features=config.n_features, length=FLOW_TIME_LENGTH)
+            )
         elif temperature_k is not None:
             raise ValueError(
                 "temperature_k: expected None, for this model has no temperature, got a value"

@@ -125,6 +125,7 @@ def painn_message(
     >>> result.vectors.shape
     torch.Size([2, 3, 4])
     """
+    _check_graph(graph, scalars)
     _check(scalars, vectors, edge_features, pair_dist, vec_saturated, graph)
     width = scalars.shape[1]
     check_positive("distance_length", distance_length)
@@ -171,6 +172,21 @@ def check_mlp(
         check_same_device(f"{name}.{field}", tensor, "scalars", like)
 
 
+def _check_graph(graph: MessageGraph, like: Tensor) -> None:
+    n_edges = graph.source.numel()
+    shapes: dict[str, tuple[int | str, ...]] = {
+        "edge_ptr": ("n_atoms + 1",),
+        "pair_edges": ("n_pairs", 2),
+        "batch_ptr": ("n_molecules + 1",),
+    }
+    for name, tensor in zip(graph._fields, graph, strict=True):
+        check_shape(f"graph.{name}", tensor, shapes.get(name, (n_edges,)))
+        check_dtype(f"graph.{name}", tensor, torch.int64)
+        check_same_device(f"graph.{name}", tensor, "scalars", like)
+        if name in ("edge_ptr", "batch_ptr") and tensor.numel() == 0:
+            raise ValueError(f"graph.{name}: expected one start or more, got none")
+
+
 def _check(
     scalars: Tensor,
     vectors: Tensor | None,
@@ -195,6 +211,3 @@ def _check(
         check_dtype(name, tensor, scalars.dtype)
         check_shape(name, tensor, shape)
         check_same_device(name, tensor, "scalars", scalars)
-    for name, tensor in zip(graph._fields, graph, strict=True):
-        check_dtype(f"graph.{name}", tensor, torch.int64)
-        check_same_device(f"graph.{name}", tensor, "scalars", scalars)

@@ -1,0 +1,52 @@
+"""What a backend that takes whole rollout steps needs to know of one."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from tito_fast.solvers.base import StageProgram
+from tito_fast.types import VectorStart
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepNoise:
+    """Counters of the noise of one rollout step.
+
+    Parameters
+    ----------
+    keys, replicas : Tensor, shape (n_molecules,), int64
+    rollout_step : int
+    """
+
+    keys: Tensor
+    replicas: Tensor
+    rollout_step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How a rollout step is integrated.
+
+    Parameters
+    ----------
+    time_grid : tuple of float
+    program : StageProgram
+    vector_start : "randn" | "randn_fixed" | "zeros"
+    base_std : float
+    center : bool
+    """
+
+    time_grid: tuple[float, ...]
+    program: StageProgram
+    vector_start: VectorStart
+    base_std: float
+    center: bool
+
+    def evaluation_times(self) -> list[float]:
+        """Return the flow time of every evaluation, in order."""
+        return [
+            start + share * (end - start)
+            for start, end in pairwise(self.time_grid)
+            for share in self.program.shares
+        ]
