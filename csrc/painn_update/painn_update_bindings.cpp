@@ -1,6 +1,6 @@
 // Python bindings of the op painn_update.
 #include "bindings.h"
-#include "mlp/mlp_arguments.h"
+#include "common/mlp_bindings.h"
 #include "painn_update/painn_update.h"
 
 using namespace pybind11::literals;
@@ -18,8 +18,9 @@ PainnUpdate<T> update_at(std::vector<Address> parameters, int n_features, int n_
   const Address u_weight = parameters[0];
   const Address v_weight = parameters[1];
   parameters.erase(parameters.begin(), parameters.begin() + 2);
-  const MlpSizes sizes{2 * n_features, n_hidden, (u_weight == 0 ? 2 : 3) * n_features};
-  return {n_features, pointer<T>(u_weight), pointer<T>(v_weight), mlp_at<T>(parameters, sizes)};
+  const int n_out = (u_weight == 0 ? 2 : 3) * n_features;
+  return {n_features, pointer<T>(u_weight), pointer<T>(v_weight),
+          mlp_from<T>(parameters, 2 * n_features, n_hidden, n_out)};
 }
 
 template <typename T>

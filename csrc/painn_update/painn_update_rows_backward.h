@@ -29,7 +29,7 @@ PainnUpdateSums<T> take_sums(const PackedPainnUpdate<T>& update, Workspace& memo
   PainnUpdateSums<T> sums{};
   if (update.has_vectors) sums.u = take_sums<T>(n, n, memory, wants_weights);
   sums.v = take_sums<T>(n, n, memory, wants_weights);
-  sums.mlp = take_sums(update.mlp, memory, wants_weights);
+  sums.mlp = take_hidden_sums(update.mlp, memory, wants_weights);
   sums.first_scalars = take_sums<T>(n, n_hidden, memory, wants_weights);
   for (int b = 0; b < (update.has_vectors ? 3 : 2); ++b) {
     sums.last[b] = take_sums<T>(n_hidden, n, memory, wants_weights);

@@ -20,7 +20,7 @@ struct ReadoutSums {
 template <typename T>
 ReadoutSums<T> take_sums(const PackedReadout<T>& readout, Workspace& memory, bool wants_weights) {
   ReadoutSums<T> sums;
-  sums.mlp = take_sums(readout.mlp, memory, wants_weights);
+  sums.mlp = take_hidden_sums(readout.mlp, memory, wants_weights);
   sums.gate = memory.take<T>(padded<T>(readout.mlp.second.n_out));
   sums.gate_bias = memory.take<T>(1);
   sums.v = memory.take<T>(padded<T>(readout.n_features));
@@ -36,28 +36,31 @@ void readout_tile_backward(const PackedReadout<T>& readout, int n_rows, const T*
                            const ReadoutSums<T>& sums) {
   const int n_padded = padded<T>(readout.n_features);
   const int n_hidden = padded<T>(readout.mlp.second.n_out);
+  T dgates[kMlpRows];
+  T dvv[3 * kMlpRows];  // gradient of V v
+  double dbias = 0.0;
   readout_hidden(readout, n_rows, scalars, stride, tile);
   for (int r = 0; r < n_rows; ++r) {
     const T gate = readout_gate(readout, r, tile);
     T dgate = T(0);
     for (int c = 0; c < 3; ++c) {
       const std::int64_t row = 3 * r + c;
-      const T* const v = vectors + row * stride;
-      dgate += d[row] * dot(n_padded, v, readout.v);
-      const Vec<T> dvv = broadcast(gate * d[row]);
+      dgate += d[row] * dot(n_padded, vectors + row * stride, readout.v);
+      dvv[row] = gate * d[row];
+      if (dvectors == nullptr) continue;
       for (int f = 0; f < n_padded; f += kLanes<T>) {
-        store(sums.v + f, fma(dvv, load(v + f), load(sums.v + f)));
-        if (dvectors != nullptr) store(dvectors + row * stride + f, dvv * load(readout.v + f));
+        store(dvectors + row * stride + f, dvv[row] * load(readout.v + f));
       }
     }
-    *sums.gate_bias += dgate;
-    const Vec<T> dgates = broadcast(dgate);
+    dgates[r] = dgate;
+    dbias += static_cast<double>(dgate);
     for (int f = 0; f < n_hidden; f += kLanes<T>) {
-      const std::int64_t at = std::int64_t{n_hidden} * r + f;
-      store(sums.gate + f, fma(dgates, load(tile.h2 + at), load(sums.gate + f)));
-      store(tile.d + at, dgates * load(readout.gate + f));
+      store(tile.d + std::int64_t{n_hidden} * r + f, dgate * load(readout.gate + f));
     }
   }
+  *sums.gate_bias += static_cast<T>(dbias);
+  gemm_tn(n_rows, 1, n_hidden, dgates, 1, tile.h2, n_hidden, sums.gate, n_hidden);
+  gemm_tn(3 * n_rows, 1, n_padded, dvv, 1, vectors, stride, sums.v, n_padded);
   mlp_hidden_backward(readout.mlp, n_rows, tile, sums.mlp);
   const PackedLinear<T>& first = readout.mlp.first;
   add_weight_gradient(n_rows, first, scalars, stride, tile.d, n_hidden, sums.mlp.first);

@@ -1,6 +1,6 @@
 // Python bindings of the op readout_step.
 #include "bindings.h"
-#include "mlp/mlp_arguments.h"
+#include "common/mlp_bindings.h"
 #include "readout_step/readout_step.h"
 
 using namespace pybind11::literals;
@@ -16,7 +16,7 @@ Readout<T> readout_at(std::vector<Address> parameters, int n_features, int n_hid
   }
   const Address v_weight = parameters[0];
   parameters.erase(parameters.begin());
-  return {pointer<T>(v_weight), mlp_at<T>(parameters, {n_features, n_hidden, 1})};
+  return {pointer<T>(v_weight), mlp_from<T>(parameters, n_features, n_hidden, 1)};
 }
 
 template <typename T>

@@ -1,6 +1,6 @@
 // Python bindings of the op time_embed.
 #include "bindings.h"
-#include "mlp/mlp_arguments.h"
+#include "common/mlp_bindings.h"
 #include "time_embed/time_embed.h"
 
 using namespace pybind11::literals;
@@ -27,7 +27,8 @@ void def_time_embed_cpu(py::module_& module, const std::string& suffix) {
                 const std::vector<int>& sizes, Address outputs, int n_features, std::int64_t n_rows,
                 std::int64_t n_molecules, int n_threads) {
                const auto arrays = arrays_at<T>(inputs, n_features, n_rows, n_molecules);
-               const auto mlp = mlp_at<const T>(parameters, mlp_sizes(sizes));
+               const auto mlp =
+                   mlp_from<const T>(parameters, sizes.at(0), sizes.at(1), sizes.at(2));
                const py::gil_scoped_release release;
                time_embed_fwd_cpu<T>(mlp, arrays, pointer<T>(outputs), n_threads);
              },
@@ -41,10 +42,11 @@ void def_time_embed_cpu(py::module_& module, const std::string& suffix) {
          const std::vector<Address>& grad_inputs, const std::vector<Address>& grad_parameters,
          int n_features, std::int64_t n_rows, std::int64_t n_molecules, int n_threads) {
         const auto arrays = arrays_at<T>(inputs, n_features, n_rows, n_molecules);
-        const auto mlp = mlp_at<const T>(parameters, mlp_sizes(sizes));
+        const auto mlp = mlp_from<const T>(parameters, sizes.at(0), sizes.at(1), sizes.at(2));
         const bool wants_parameters = !grad_parameters.empty();
         const auto gradient =
-            wants_parameters ? mlp_at<T>(grad_parameters, mlp_sizes(sizes)) : Mlp<T>{};
+            wants_parameters ? mlp_from<T>(grad_parameters, sizes.at(0), sizes.at(1), sizes.at(2))
+                             : Mlp<T>{};
         const TimeEmbedGradients<T> gradients{
             pointer<const T>(grad_outputs), pointer<T>(grad_inputs.at(0)),
             pointer<T>(grad_inputs.at(1)), wants_parameters ? &gradient : nullptr};

@@ -134,10 +134,10 @@ void backward_molecules(const TimeEmbedArrays<T>& arrays, const TimeEmbedGradien
     const std::int64_t start = arrays.batch_ptr[molecule + m];
     const std::int64_t end = arrays.batch_ptr[molecule + m + 1];
     T* const total = tile.mlp.d + m * stride;
-    for (int f = 0; f < stride; f += kLanes<T>) {
-      Vec<T> sum{};
-      for (std::int64_t i = start; i < end; ++i) sum += load(shared.da1 + i * stride + f);
-      store(total + f, sum);
+    for (int f = 0; f < stride; ++f) total[f] = T(0);
+    for (std::int64_t i = start; i < end; i += kMlpRows) {
+      const int n = end - i < kMlpRows ? static_cast<int>(end - i) : kMlpRows;
+      add_rows(n, padded<T>(encodings.n_out), shared.da1 + i * stride, stride, total);
     }
   }
   add_weight_gradient(n_molecules, encodings, arrays.encodings + molecule * n_in, n_in, tile.mlp.d,

@@ -33,6 +33,7 @@ class FilterTables:
     Parameters
     ----------
     rows : list of Tensor, each (n_blocks, n_knots + 5, width) float32
+        The knots lie at equal distances over one period, twice the encoding's length.
         Coefficient ``r`` of a block is that of knot ``r − 2``, periodic, so that interval ``i`` reads rows
         ``i … i + 5``.
     n_knots : int
@@ -48,7 +49,6 @@ class FilterTables:
 def build_filter_tables(
     filters: Sequence[tuple[MlpParameters, Sequence[int]]],
     *,
-    length: float,
     tolerance: float = TOLERANCE,
 ) -> FilterTables | None:
     """Return splines of ``filters``, or None if the largest number of knots is not enough.
@@ -57,8 +57,6 @@ def build_filter_tables(
     ----------
     filters
         Of each filter the parameters, width → width → 5 width, and the blocks of outputs that are wanted.
-    length
-        Length of the distance encoding, model units.
     tolerance
         Bound of the error, in units of the filter's root mean square.
     """
@@ -66,7 +64,7 @@ def build_filter_tables(
     while n_knots <= MOST_KNOTS:
         rows, worst = [], 0.0
         for parameters, blocks in filters:
-            coefficients, error = _fit(parameters, blocks, n_knots=n_knots, length=length)
+            coefficients, error = _fit(parameters, blocks, n_knots=n_knots)
             rows.append(coefficients)
             worst = max(worst, error)
             if not worst <= tolerance:
@@ -77,9 +75,7 @@ def build_filter_tables(
     return None
 
 
-def _fit(
-    parameters: MlpParameters, blocks: Sequence[int], *, n_knots: int, length: float
-) -> tuple[Tensor, float]:
+def _fit(parameters: MlpParameters, blocks: Sequence[int], *, n_knots: int) -> tuple[Tensor, float]:
     exact = MlpParameters(*(tensor.detach().to(torch.float64) for tensor in parameters))
     width = exact.first_bias.shape[0]
 

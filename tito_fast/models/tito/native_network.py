@@ -149,7 +149,7 @@ def _tables(network: TitoNetwork) -> FilterTables | None:
         (mlp_parameters(layer.message.filter), _BLOCKS if layer is not layers[-1] else _LAST_BLOCKS)
         for layer in layers
     ]
-    return build_filter_tables(filters, length=VELOCITY_DISTANCE_LENGTH)
+    return build_filter_tables(filters)
 
 
 def _layer(layer: Layer, table: Tensor | None, keep: list[Tensor]) -> tuple[list[int], ...]:
