@@ -260,6 +260,27 @@ void first_linear(const MessageLayer<T>& layer, std::int64_t first_edge, int n_r
                     stride);
 }
 
+template <typename T>
+void clear_sums(const MessageLayer<T>& layer, std::int64_t first_receiver,
+                std::int64_t end_receiver) {
+  const std::int64_t row = kSumRows * row_stride<T>(layer.weights->width);
+  for (std::int64_t at = first_receiver * row; at < end_receiver * row; at += kLanes<T>) {
+    store(layer.sums + at, Vec<T>{});
+  }
+}
+
+// A block of a tile of edges into the sums, or into the edges.
+template <typename T, typename Filter>
+TITO_INLINE void add_block(const MessageLayer<T>& layer, const Filter& filter, int slot, int n_rows,
+                           const Run* runs, int n_runs, std::int64_t first_edge, T* p,
+                           const T* w_tile) {
+  if (layer.weights->block[slot] == kEdges && layer.weights->expand_edges.forward != nullptr) {
+    expand_edges(layer, filter, slot, n_rows, first_edge, p, w_tile);
+    return;
+  }
+  for (int k = 0; k < n_runs; ++k) add_run(layer, filter, slot, runs[k], first_edge, p, w_tile);
+}
+
 // Sums over the edges of receivers first_receiver .. end_receiver, whose rows of sums are set to
 // zero first, and their new edge features. p and w_tile are (kMlpRows, padded W).
 template <typename T, typename Filter>
@@ -267,10 +288,7 @@ void message_rows(const MessageLayer<T>& layer, const Filter& filter, std::int64
                   std::int64_t end_receiver, const MlpTile<T>& tile, T* p, T* w_tile) {
   const PackedMessage<T>& weights = *layer.weights;
   const std::int64_t stride = row_stride<T>(weights.width);
-  for (std::int64_t at = first_receiver * kSumRows * stride; at < end_receiver * kSumRows * stride;
-       at += kLanes<T>) {
-    store(layer.sums + at, Vec<T>{});
-  }
+  clear_sums(layer, first_receiver, end_receiver);
   std::int64_t receiver = first_receiver;
   const std::int64_t end_edge = layer.edge_ptr[end_receiver];
   for (std::int64_t first = layer.edge_ptr[first_receiver]; first < end_edge; first += kMlpRows) {
@@ -283,11 +301,7 @@ void message_rows(const MessageLayer<T>& layer, const Filter& filter, std::int64
       filter.fill(slot, n_rows, first, stride, w_tile);
       gemm<Start::kBias>(n_rows, weights.width, weights.width, tile.h2, stride, 1,
                          weights.phi_last[slot].forward, weights.phi_last[slot].bias, p, stride);
-      if (weights.block[slot] == kEdges && weights.expand_edges.forward != nullptr) {
-        expand_edges(layer, filter, slot, n_rows, first, p, w_tile);
-        continue;
-      }
-      for (int k = 0; k < n_runs; ++k) add_run(layer, filter, slot, runs[k], first, p, w_tile);
+      add_block(layer, filter, slot, n_rows, runs, n_runs, first, p, w_tile);
     }
   }
 }

@@ -79,6 +79,9 @@ struct GroupTile {
   T* filter;
   MlpTile<T> node;
   PainnUpdateTile<T> update;
+#ifdef __AVX512BF16__
+  HalfTile half;
+#endif
 };
 
 template <typename T>
@@ -129,6 +132,9 @@ GroupTile<T> take_group_tile(const PackedTito<T>& net, Workspace& memory) {
   tile.filter = memory.take<T>(n);
   tile.node = take_tile<T>(net.shape.n_features, false, memory);
   tile.update = take_painn_update_tile(net.model_layers[0].update, false, memory);
+#ifdef __AVX512BF16__
+  tile.half = take_half_tile(net.shape.n_features, net.shape.width, memory);
+#endif
   return tile;
 }
 

@@ -78,6 +78,24 @@ void add_sums(const PackedTito<T>& net, const PackedLayer<T>& layer, const T* ve
                     features);
 }
 
+// The message of receivers first .. end, with bfloat16 products where the layer has weights for
+// them.
+template <typename T, typename Filter>
+void sum_messages(const PackedLayer<T>& layer, const MessageLayer<T>& message, const Filter& filter,
+                  std::int64_t first, std::int64_t end, const GroupTile<T>& tile) {
+#ifdef __AVX512BF16__
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (layer.half.first != nullptr) {
+      message_rows16(message, layer.half, filter, first, end, tile.message, tile.half, tile.p,
+                     tile.filter);
+      return;
+    }
+  }
+#endif
+  (void)layer;
+  message_rows(message, filter, first, end, tile.message, tile.p, tile.filter);
+}
+
 // One layer: message, then update. Reads vectors, writes new_vectors. `next` is the layer after it,
 // or null.
 template <typename T>
@@ -114,11 +132,11 @@ void run_layer(const Team& team, const PackedTito<T>& net, const PackedLayer<T>&
   message.sums = group.sums;
   team_receivers(team, group, &first, &end);
   if (layer.table == nullptr) {
-    const PairFilter<T> filter{group.filter_rows, group.edge_pair, 0};
-    message_rows(message, filter, first, end, tile.message, tile.p, tile.filter);
+    sum_messages(layer, message, PairFilter<T>{group.filter_rows, group.edge_pair, 0}, first, end,
+                 tile);
   } else {
-    const TableFilter<T> filter{layer.table, group.taps, layer.n_knots + 5};
-    message_rows(message, filter, first, end, tile.message, tile.p, tile.filter);
+    sum_messages(layer, message, TableFilter<T>{layer.table, group.taps, layer.n_knots + 5}, first,
+                 end, tile);
   }
   // The others still read the shares and vectors that come next.
   team.barrier();

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tito_fast._extension import native_module
+from tito_fast._extension import build_info, native_module
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito.filter_table import FilterTables, build_filter_tables
 from tito_fast.models.tito.layers import Layer, Message, Mlp
@@ -58,18 +58,19 @@ class _Cache:
     """Packed networks by module, valid while no parameter has changed."""
 
     def __init__(self) -> None:
-        self._entries: weakref.WeakKeyDictionary[nn.Module, tuple[Any, PackedNetwork]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._entries: weakref.WeakKeyDictionary[
+            nn.Module, dict[bool, tuple[Any, PackedNetwork]]
+        ] = weakref.WeakKeyDictionary()
 
-    def get(self, network: TitoNetwork) -> PackedNetwork:
+    def get(self, network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
         # A parameter that is written in place keeps its address and changes its version.
         state = tuple((p.data_ptr(), p._version, p.dtype) for p in network.parameters())
-        found = self._entries.get(network)
+        entries = self._entries.setdefault(network, {})
+        found = entries.get(has_half_products)
         if found is not None and found[0] == state:
             return found[1]
-        packed = _pack(network)
-        self._entries[network] = (state, packed)
+        packed = _pack(network, has_half_products=has_half_products)
+        entries[has_half_products] = (state, packed)
         return packed
 
 
@@ -79,12 +80,35 @@ _CACHE = _Cache()
 def packed_network(network: TitoNetwork) -> PackedNetwork:
     """Return ``network`` packed; kept until a parameter changes.
 
+    Under autocast to bfloat16 the factors of the products along the edges of the velocity network are bfloat16; sums,
+    norms, filters and all that concerns single atoms stay float32.
+
     Raises
     ------
     BackendUnavailableError
-        If the parameters are neither float32 nor float64, or not on a CPU.
+        If the parameters are neither float32 nor float64, or not on a CPU, or bfloat16 products are asked for and the
+        processor has none.
     """
-    return _CACHE.get(network)
+    has_half_products = torch.is_autocast_enabled("cpu")
+    if has_half_products:
+        check_half_products(network)
+    return _CACHE.get(network, has_half_products=has_half_products)
+
+
+def check_half_products(network: TitoNetwork) -> None:
+    """Raise ``BackendUnavailableError`` unless the compiled kernels have bfloat16 products for ``network`` here."""
+    problem = ""
+    if torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        problem = f"the processor's autocast is to {torch.get_autocast_dtype('cpu')}"
+    elif build_info()["isa"] != "avx512bf16":
+        problem = f"the instruction set in use is {build_info()['isa']}"
+    elif next(network.parameters()).dtype != torch.float32:
+        problem = f"the weights are {next(network.parameters()).dtype}"
+    if problem:
+        raise BackendUnavailableError(
+            "backend='native': precision bf16 needs float32 weights and a processor with AVX512-BF16, "
+            f"but {problem}; use precision fp32, or backend='eager'"
+        )
 
 
 def check_parameters(network: TitoNetwork) -> None:
@@ -103,12 +127,13 @@ def check_parameters(network: TitoNetwork) -> None:
 
 
 @torch.no_grad()
-def _pack(network: TitoNetwork) -> PackedNetwork:
+def _pack(network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
     check_parameters(network)
     config = network.config
     double = next(network.parameters()).dtype == torch.float64
     # In float64 the filters are exact: there the kernels are compared with the definition.
-    tables = None if double else _tables(network)
+    with torch.autocast("cpu", enabled=False):
+        tables = None if double else _tables(network)
     keep: list[Tensor] = []
     rows = [None] * config.n_model_layers if tables is None else tables.rows
     velocity, condition = network.velocity, network.condition
@@ -126,6 +151,7 @@ def _pack(network: TitoNetwork) -> PackedNetwork:
             "cutoff": config.scaled_cutoff or 0.0,
             "condition_length": config.distance_encoding_length,
             "velocity_length": VELOCITY_DISTANCE_LENGTH,
+            "has_half_products": has_half_products,
         },
         embeddings=_addresses(
             [condition.atom_embedding.weight, condition.bond_embedding.weight], keep
