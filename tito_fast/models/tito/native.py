@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
+from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito import native_autograd
 from tito_fast.models.tito.graph import EdgeList, complete_edges
-from tito_fast.models.tito.native_network import check_parameters, packed_network
+from tito_fast.models.tito.native_network import packed_network, problem
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.types import VECTOR_STARTS
@@ -64,7 +65,7 @@ class NativeConditioning:
 
 def prepare(network: TitoNetwork, batch: MoleculeBatch) -> NativeTables:
     """Return the tables for ``batch``."""
-    check_parameters(network)
+    del network
     return NativeTables(batch, complete_edges(batch))
 
 
@@ -183,7 +184,10 @@ def _features(network: TitoNetwork, tables: NativeTables, scaled_positions: Tens
 
 
 def _wants_gradient(network: TitoNetwork, *inputs: Tensor) -> bool:
-    return torch.is_grad_enabled() and (
+    wants = torch.is_grad_enabled() and (
         any(tensor.requires_grad for tensor in inputs)
         or any(parameter.requires_grad for parameter in network.parameters())
     )
+    if wants and (reason := problem(network)):
+        raise BackendUnavailableError(f"backend='native': {reason}; use backend='eager'")
+    return wants

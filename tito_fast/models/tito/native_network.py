@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tito_fast._extension import build_info, native_module
+from tito_fast._extension import build_info, native_cpu_problem, native_module
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito.filter_table import FilterTables, build_filter_tables
 from tito_fast.models.tito.layers import Layer, Message, Mlp
@@ -86,49 +86,37 @@ def packed_network(network: TitoNetwork) -> PackedNetwork:
     Raises
     ------
     BackendUnavailableError
-        If the parameters are neither float32 nor float64, or not on a CPU, or bfloat16 products are asked for and the
-        processor has none.
+        If the compiled kernels do not run on these parameters, or not in the precision in force.
     """
-    has_half_products = torch.is_autocast_enabled("cpu")
-    if has_half_products:
-        check_half_products(network)
-    return _CACHE.get(network, has_half_products=has_half_products)
+    if reason := problem(network):
+        raise BackendUnavailableError(f"backend='native': {reason}; use backend='eager'")
+    return _CACHE.get(network, has_half_products=torch.is_autocast_enabled("cpu"))
 
 
-def check_half_products(network: TitoNetwork) -> None:
-    """Raise ``BackendUnavailableError`` unless the compiled kernels have bfloat16 products for ``network`` here."""
-    problem = ""
-    if torch.get_autocast_dtype("cpu") != torch.bfloat16:
-        problem = f"the processor's autocast is to {torch.get_autocast_dtype('cpu')}"
-    elif build_info()["isa"] != "avx512bf16":
-        problem = f"the instruction set in use is {build_info()['isa']}"
-    elif next(network.parameters()).dtype != torch.float32:
-        problem = f"the weights are {next(network.parameters()).dtype}"
-    if problem:
-        raise BackendUnavailableError(
-            "backend='native': precision bf16 needs float32 weights and a processor with AVX512-BF16, "
-            f"but {problem}; use precision fp32, or backend='eager'"
-        )
-
-
-def check_parameters(network: TitoNetwork) -> None:
-    """Raise ``BackendUnavailableError`` unless the compiled kernels run on these parameters."""
+def problem(network: TitoNetwork) -> str:
+    """Return why the compiled kernels cannot run on ``network`` here and now, or an empty string."""
     parameter = next(network.parameters())
+    if reason := native_cpu_problem():
+        return reason
     if parameter.device.type != "cpu":
-        raise BackendUnavailableError(
-            f"backend='native': message passing runs on CPU tensors in this version, "
-            f"got {parameter.device.type}; use backend='eager'"
-        )
+        return f"message passing runs on CPU tensors in this version, got {parameter.device.type}"
     if parameter.dtype not in (torch.float32, torch.float64):
-        raise BackendUnavailableError(
-            f"backend='native': expected float32 or float64 weights, got {parameter.dtype}; "
-            "use backend='eager'"
-        )
+        return f"expected float32 or float64 weights, got {parameter.dtype}"
+    if not torch.is_autocast_enabled("cpu"):
+        return ""
+    if torch.is_grad_enabled():
+        return "gradients are computed in float32 and float64 only, got autocast"
+    if torch.get_autocast_dtype("cpu") != torch.bfloat16 or parameter.dtype != torch.float32:
+        autocast = torch.get_autocast_dtype("cpu")
+        return f"expected autocast of float32 to bfloat16, got {parameter.dtype} to {autocast}"
+    isa = build_info()["isa"]
+    if isa != "avx512bf16":
+        return f"products in bfloat16 need the instruction set avx512bf16, and {isa} is in use"
+    return ""
 
 
 @torch.no_grad()
 def _pack(network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
-    check_parameters(network)
     config = network.config
     double = next(network.parameters()).dtype == torch.float64
     # In float64 the filters are exact: there the kernels are compared with the definition.
