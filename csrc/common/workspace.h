@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 
+#include "common/memory.h"
 #include "common/simd.h"
 
 namespace tito_fast {
@@ -15,9 +15,8 @@ class Workspace {
  public:
   Workspace() = default;
   explicit Workspace(std::int64_t n_bytes)
-      : owned_(static_cast<char*>(std::aligned_alloc(kAlignment, round_up(n_bytes + kAlignment)))),
-        base_(owned_) {}
-  ~Workspace() { std::free(owned_); }
+      : owned_(static_cast<char*>(borrow_memory(n_bytes))), base_(owned_) {}
+  ~Workspace() { return_memory(owned_); }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 

@@ -15,7 +15,7 @@ namespace {
 // Edges of an item: enough to fill tiles, few enough to give every thread some.
 constexpr std::int64_t kItemEdges = 256;
 // Edges of a wave: their filters and the gradients of them stay in the last-level cache.
-constexpr std::int64_t kWaveEdges = 8192;
+constexpr std::int64_t kWaveEdges = 4096;
 constexpr std::int64_t kMostItemsOfMolecule = 32;
 // A collector holds as many numbers as the weights, so it has to see enough edges to be worth
 // zeroing and adding.

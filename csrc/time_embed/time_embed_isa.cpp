@@ -23,9 +23,10 @@ struct Shared {
 template <typename T>
 struct Tile {
   MlpTile<T> mlp;
-  T* out;         // (kMlpRows, padded n_out): outputs or their gradient
-  T* dscalars;    // (kMlpRows, padded F)
-  T* dencodings;  // (kMlpRows, padded n_in - F)
+  T* out;          // (kMlpRows, padded n_out): outputs or their gradient
+  T* dscalars;     // (kMlpRows, padded F)
+  T* dencodings;   // (kMlpRows, padded n_in - F)
+  double* totals;  // (n_hidden)
 };
 
 template <typename T>
@@ -54,6 +55,7 @@ Tile<T> take_thread(const PackedTimeEmbed<T>& embed, bool wants_backward, Worksp
   if (wants_backward) {
     tile.dscalars = memory.take<T>(kMlpRows * padded<T>(embed.mlp.first.n_in));
     tile.dencodings = memory.take<T>(kMlpRows * padded<T>(embed.encodings.n_in));
+    tile.totals = memory.take<double>(embed.encodings.n_out);
   }
   return tile;
 }
@@ -123,6 +125,20 @@ void backward_rows(const TimeEmbedArrays<T>& arrays, const TimeEmbedGradients<T>
   unpad_rows(n_rows, n, tile.dscalars, gradients.grad_scalars + row * n, n);
 }
 
+// total (padded n) = the sum of rows, less its mean over n, which the centered weights do not see:
+// in double, for the mean may be much larger than the rest.
+template <typename T>
+void sum_rows(const T* rows, std::int64_t n_rows, int n, double* totals, T* total) {
+  const int n_padded = padded<T>(n);
+  for (int f = 0; f < n; ++f) totals[f] = 0.0;
+  for (std::int64_t r = 0; r < n_rows; ++r, rows += n_padded) {
+    for (int f = 0; f < n; ++f) totals[f] += static_cast<double>(rows[f]);
+  }
+  double mean = 0.0;
+  for (int f = 0; f < n; ++f) mean += totals[f] / n;
+  for (int f = 0; f < n_padded; ++f) total[f] = f < n ? static_cast<T>(totals[f] - mean) : T(0);
+}
+
 template <typename T>
 void backward_molecules(const TimeEmbedArrays<T>& arrays, const TimeEmbedGradients<T>& gradients,
                         const Shared<T>& shared, std::int64_t molecule, int n_molecules,
@@ -133,12 +149,8 @@ void backward_molecules(const TimeEmbedArrays<T>& arrays, const TimeEmbedGradien
   for (int m = 0; m < n_molecules; ++m) {
     const std::int64_t start = arrays.batch_ptr[molecule + m];
     const std::int64_t end = arrays.batch_ptr[molecule + m + 1];
-    T* const total = tile.mlp.d + m * stride;
-    for (int f = 0; f < stride; ++f) total[f] = T(0);
-    for (std::int64_t i = start; i < end; i += kMlpRows) {
-      const int n = end - i < kMlpRows ? static_cast<int>(end - i) : kMlpRows;
-      add_rows(n, padded<T>(encodings.n_out), shared.da1 + i * stride, stride, total);
-    }
+    sum_rows(shared.da1 + start * stride, end - start, encodings.n_out, tile.totals,
+             tile.mlp.d + m * stride);
   }
   add_weight_gradient(n_molecules, encodings, arrays.encodings + molecule * n_in, n_in, tile.mlp.d,
                       stride, sums);

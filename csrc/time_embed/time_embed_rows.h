@@ -42,14 +42,30 @@ void time_embed_scalars_share(const PackedTimeEmbed<T>& embed, int n_rows, const
                      static_cast<const T*>(nullptr), share, share_row);
 }
 
-// share (n_molecules, padded n_hidden) of the encodings, with the bias.
+// share (n_molecules, padded n_hidden) of the encodings, with the bias. Summed in double: all atoms
+// of a molecule have this error in common, so that it would add up in the gradients of the weights.
 template <typename T>
 void time_embed_encodings_share(const PackedTimeEmbed<T>& embed, int n_molecules,
                                 const T* encodings, std::int64_t encodings_row, T* share,
                                 std::int64_t share_row) {
-  const PackedLinear<T>& first = embed.encodings;
-  gemm<Start::kBias>(n_molecules, first.n_in, first.n_out, encodings, encodings_row, 1,
-                     first.forward, first.bias, share, share_row);
+  const PackedLinear<T>& linear = embed.encodings;
+  const int n_padded = padded<T>(linear.n_out);
+  for (int m = 0; m < n_molecules; ++m) {
+    const T* const x = encodings + m * encodings_row;
+    const T* panel = linear.forward;
+    for (int first = 0; first < n_padded; first += kPanelColumns<T>) {
+      const int width = n_padded - first < kPanelColumns<T> ? n_padded - first : kPanelColumns<T>;
+      double totals[kPanelColumns<T>];
+      for (int c = 0; c < width; ++c) totals[c] = static_cast<double>(linear.bias[first + c]);
+      for (int k = 0; k < linear.n_in; ++k, panel += width) {
+        const double value = static_cast<double>(x[k]);
+        for (int c = 0; c < width; ++c) totals[c] += value * static_cast<double>(panel[c]);
+      }
+      for (int c = 0; c < width; ++c) {
+        share[m * share_row + first + c] = static_cast<T>(totals[c]);
+      }
+    }
+  }
 }
 
 // a1 = shares of the scalars and of the row's molecule. molecule_idx (n_rows) may be null: all rows

@@ -61,6 +61,7 @@ TitoShape shape_from(const py::dict& shape) {
   result.cutoff = shape["cutoff"].cast<double>();
   result.condition_length = shape["condition_length"].cast<double>();
   result.velocity_length = shape["velocity_length"].cast<double>();
+  result.has_half_products = shape["has_half_products"].cast<bool>();
   return result;
 }
 

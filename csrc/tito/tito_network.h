@@ -21,6 +21,7 @@ struct TitoShape {
   double cutoff;  // model units; 0 without
   double condition_length;
   double velocity_length;
+  bool has_half_products;  // bfloat16 factors in the products of the velocity network's edges
 };
 
 // A bottleneck around a message.
@@ -140,7 +141,8 @@ class TitoNetwork {
                             int n_threads) const = 0;
 };
 
-// Packs the weights, which may go afterwards. Throws std::bad_alloc.
+// Packs the weights, which may go afterwards. Throws std::bad_alloc, and std::invalid_argument for
+// bfloat16 products without the instruction set for them, or in float64.
 template <typename T>
 std::unique_ptr<TitoNetwork<T>> make_tito_network(const TitoShape& shape,
                                                   const TitoWeights<T>& weights);

@@ -22,7 +22,7 @@ namespace {
 
 // Edges of a group: enough that reading the weights is small beside the work, few enough that it
 // stays in cache.
-constexpr std::int64_t kGroupEdges = 2048;
+constexpr std::int64_t kGroupEdges = 1024;
 // A cut into groups that keeps less of the threads busy than this loses to all threads in one
 // group.
 constexpr double kLeastBalance = 0.9;
@@ -150,6 +150,11 @@ class Network final : public TitoNetwork<T> {
 template <typename T>
 std::unique_ptr<TitoNetwork<T>> make_tito_network(const TitoShape& shape,
                                                   const TitoWeights<T>& weights) {
+  if (shape.has_half_products && (sizeof(T) != 4 || active_isa() != Isa::kAvx512Bf16)) {
+    throw std::invalid_argument(
+        "precision: bf16 needs float32 weights and the instruction set avx512bf16, got " +
+        std::string(isa_name(active_isa())));
+  }
   return std::make_unique<Network<T>>(make_kernels(shape, weights));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "painn_message/message_packed.h"
+#include "painn_message/message_tile16.h"
 #include "painn_update/painn_update_rows.h"
 #include "readout_step/readout_rows.h"
 #include "time_embed/time_embed_rows.h"
@@ -19,6 +20,9 @@ struct PackedLayer {
   PackedPainnUpdate<T> update;
   const T* table;  // (n_blocks, n_knots + 5, padded width); null: the MLP is run
   int n_knots;
+#ifdef __AVX512BF16__
+  HalfMessage half;
+#endif
 };
 
 template <typename T>
@@ -64,11 +68,33 @@ Linear<const T> compose(const Linear<const T>& outer, const Linear<const T>& inn
   return result;
 }
 
+#ifdef __AVX512BF16__
+inline HalfMessage pack_half_message(const TitoLayer<double>&, const Linear<const double>&,
+                                     const PackedMessage<double>&, Workspace&) {
+  return {};
+}
+
+// first: phi's first linear's share of the edges.
+inline HalfMessage pack_half_message(const TitoLayer<float>& layer,
+                                     const Linear<const float>& first,
+                                     const PackedMessage<float>& message, Workspace& memory) {
+  HalfMessage half{};
+  half.first = pack_half(first, true, memory);
+  half.second = pack_half(layer.phi.second, true, memory);
+  for (int slot = 0; slot < message.n_blocks; ++slot) {
+    half.last[slot] =
+        pack_half(block_of(layer.phi.last, message.width, message.block[slot]), false, memory);
+  }
+  return half;
+}
+#endif
+
 // The message behind a bottleneck: the reducing linears of scalars and edges become part of phi's
 // first.
+// Returns the edges' share of that linear.
 template <typename T>
-void pack_reduction(const TitoLayer<T>& layer, int width, PackedLayer<T>& packed,
-                    Workspace& memory) {
+Linear<const T> pack_reduction(const TitoLayer<T>& layer, int width, PackedLayer<T>& packed,
+                               Workspace& memory) {
   const Reduction<T>& reduction = layer.reduction;
   const Linear<const T> of_source = source_share(layer.phi.first, width);
   const Linear<const T> of_edge = edge_share(layer.phi.first, width);
@@ -87,6 +113,7 @@ void pack_reduction(const TitoLayer<T>& layer, int width, PackedLayer<T>& packed
   packed.reduce_vectors = pack_linear(reduction.reduce_vectors, false, false, memory);
   packed.expand_vectors = pack_linear(reduction.expand_vectors, false, false, memory);
   packed.expand_scalars = pack_linear(reduction.expand_scalars, false, false, memory);
+  return edge_without_bias;
 }
 
 template <typename T>
@@ -105,10 +132,15 @@ const T* pack_table(const FilterTable& table, int n_blocks, int width, Workspace
 
 template <typename T>
 PackedLayer<T> pack_layer(const TitoShape& shape, const TitoLayer<T>& layer,
-                          const MessageShape& message, bool updates_vectors, Workspace& memory) {
+                          const MessageShape& message, bool updates_vectors,
+                          [[maybe_unused]] bool has_half_products, Workspace& memory) {
   PackedLayer<T> packed{};
   packed.message = pack_message(message, layer.phi, layer.filter, false, memory);
-  if (shape.is_reduced) pack_reduction(layer, shape.width, packed, memory);
+  Linear<const T> first = edge_share(layer.phi.first, shape.width);
+  if (shape.is_reduced) first = pack_reduction(layer, shape.width, packed, memory);
+#ifdef __AVX512BF16__
+  if (has_half_products) packed.half = pack_half_message(layer, first, packed.message, memory);
+#endif
   const int n = shape.n_features;
   Mlp<const T> mlp = layer.update;
   if (!updates_vectors) mlp.last = linear_outputs(mlp.last, n, 2 * n);
@@ -147,13 +179,14 @@ PackedTito<T> pack_tito(const TitoShape& shape, const TitoWeights<T>& weights, W
     // No vectors before the first layer; none wanted after the last.
     const MessageShape message{shape.width, k > 0, true, !shape.is_reduced, shape.condition_length};
     const PackedLayer<T> layer =
-        pack_layer(shape, weights.embedding_layers[k], message, k + 1 < n_embedding, memory);
+        pack_layer(shape, weights.embedding_layers[k], message, k + 1 < n_embedding, false, memory);
     if (packed.embedding_layers != nullptr) packed.embedding_layers[k] = layer;
   }
   for (int k = 0; k < n_model; ++k) {
     const MessageShape message{shape.width, true, k + 1 < n_model, !shape.is_reduced,
                                shape.velocity_length};
-    const PackedLayer<T> layer = pack_layer(shape, weights.model_layers[k], message, true, memory);
+    const PackedLayer<T> layer =
+        pack_layer(shape, weights.model_layers[k], message, true, shape.has_half_products, memory);
     if (packed.model_layers != nullptr) packed.model_layers[k] = layer;
   }
   packed.condition_readout = pack_mlp(weights.condition_readout, false, memory);

@@ -56,7 +56,8 @@ class Chunk:
         self._model, self._config = model, config
         molecules = [row.molecule for row in rows]
         batch = MoleculeBatch.from_molecules(molecules, device=model.device)
-        self._prepared = model.prepare(batch, backend=config.backend)
+        with forward_precision(config.precision, model.device), torch.no_grad():
+            self._prepared = model.prepare(batch, backend=config.backend)
         self._settings = flow_settings(model, config)
         self._noise = CounterNoise(
             config.seed,

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tito_fast._extension import build_info
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
 from tito_fast.models.checkpoint import model_hash
 from tito_fast.models.tito.model import TitoModel, resolve_model_backend
+from tito_fast.precision import forward_precision
 from tito_fast.rollout.chunk import flow_settings
 from tito_fast.rollout.config import RolloutConfig
 from tito_fast.rollout.run_directory import RunDirectory, cumulative_times_ps
@@ -217,6 +219,8 @@ def run_settings(
 ) -> dict[str, Any]:
     """Return all that the trajectories follow from, and what may change, as JSON keeps it."""
     flow = flow_settings(model, config)
+    with forward_precision(config.precision, model.device), torch.no_grad():
+        backend = resolve_model_backend(config.backend, model.network)
     return {
         "model_hash": model_hash(model),
         "lag_times_ps": list(config.lag_times_ps),
@@ -227,7 +231,8 @@ def run_settings(
         "base_std": flow.base_std,
         "vector_start": flow.vector_start,
         "precision": config.precision,
-        "backend": resolve_model_backend(config.backend),
+        "backend": backend,
+        "instruction_set": str(build_info()["isa"]) if backend == "native" else None,
         "format": config.format,
         "align": config.align,
         "starts": blake2b(

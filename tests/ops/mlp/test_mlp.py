@@ -7,7 +7,7 @@ from tito_fast.ops import MlpParameters, mlp
 FEATURES = [1, 8, 24, 63, 64, 128]
 # Draws of a case: the largest error of one is a matter of luck in both codes. In float32 a single row
 # is left to the last test, which wants the bits of a batch: torch has another sum for it.
-N_DRAWS = 16
+N_DRAWS = {torch.float32: 32, torch.float64: 2}
 # At least: few features are close to each other now and then, and a norm makes their rounding large.
 N_HIDDEN = 24
 CASES = [
@@ -38,7 +38,7 @@ def sizes_of(n_features):
 @pytest.mark.parametrize("n_features", FEATURES)
 def test_matches_reference(draw, check_draws, n_features, n, dtype):
     sizes = sizes_of(n_features)
-    draws = [draw(n, sizes, dtype=dtype, seed=seed) for seed in range(N_DRAWS)]
+    draws = [draw(n, sizes, dtype=dtype, seed=seed) for seed in range(N_DRAWS[dtype])]
     check_draws(run, draws, gradients=False)
 
 
@@ -46,7 +46,7 @@ def test_matches_reference(draw, check_draws, n_features, n, dtype):
 @pytest.mark.parametrize("n_features", FEATURES)
 def test_gradients_match_reference(draw, check_draws, n_features, n, dtype):
     sizes = sizes_of(n_features)
-    draws = [draw(n, sizes, dtype=dtype, seed=seed) for seed in range(N_DRAWS)]
+    draws = [draw(n, sizes, dtype=dtype, seed=seed) for seed in range(N_DRAWS[dtype])]
     check_draws(run, draws, gradients=True)
 
 

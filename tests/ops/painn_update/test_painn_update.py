@@ -10,7 +10,7 @@ from tito_fast.ops import MlpParameters, painn_update
 FEATURES = [1, 8, 24, 63, 64, 128]
 # Draws of a case: the largest error of one is a matter of luck in both codes. In float32 a single row
 # is left to the last test, which wants the bits of a batch: torch has another sum for it.
-N_DRAWS = 16
+N_DRAWS = {torch.float32: 32, torch.float64: 2}
 # At least: few features are close to each other now and then, and a norm makes their rounding large.
 N_HIDDEN = 24
 CASES = [
@@ -37,7 +37,7 @@ def draw(draw_parameters):
         sizes = (2 * n_features, n_hidden or n_features, (3 if has_vectors else 2) * n_features)
         return [
             normal(n, n_features),
-            normal(n, 3, n_features),
+            normal(n, 3, n_features, std=3**-0.5),
             *weights,
             *draw_parameters(sizes, generator, dtype),
         ]
@@ -74,7 +74,7 @@ def test_matches_reference(draw, check_draws, n_features, n, has_vectors, dtype)
             n_hidden=max(n_features, N_HIDDEN),
             seed=seed,
         )
-        for seed in range(N_DRAWS)
+        for seed in range(N_DRAWS[dtype])
     ]
     check_draws(run, draws, gradients=False)
 
@@ -92,7 +92,7 @@ def test_gradients_match_reference(draw, check_draws, n_features, n, has_vectors
             n_hidden=max(n_features, N_HIDDEN),
             seed=seed,
         )
-        for seed in range(N_DRAWS)
+        for seed in range(N_DRAWS[dtype])
     ]
     check_draws(run, draws, gradients=True)
 

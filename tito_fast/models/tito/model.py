@@ -11,7 +11,7 @@ from torch import Tensor
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.data.molecule import Molecule
 from tito_fast.errors import BackendUnavailableError
-from tito_fast.models.tito import eager, native, reference
+from tito_fast.models.tito import eager, native, native_network, reference
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.layers import positional_encoding
 from tito_fast.models.tito.network import FLOW_TIME_LENGTH, TitoNetwork, initialize
@@ -30,22 +30,32 @@ MODEL_BACKENDS = tuple(_BACKEND_MODULES)
 """Backends that run the network in this version."""
 
 
-def resolve_model_backend(backend: Backend) -> str:
-    """Return the backend that runs the network: ``auto`` is ``eager``; a named one runs or raises.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If the backend has no message passing in this version.
-    """
+def check_model_backend(backend: Backend) -> None:
+    """Raise ``BackendUnavailableError`` if the backend has no message passing in this version."""
     check_choice("backend", backend, BACKENDS)
-    if backend == "auto":
-        return "eager"
-    if backend not in _BACKEND_MODULES:
+    if backend != "auto" and backend not in _BACKEND_MODULES:
         raise BackendUnavailableError(
             f"backend: {backend} has no message passing in this version; "
             f"use one of {', '.join(_BACKEND_MODULES)} or auto"
         )
+
+
+def resolve_model_backend(backend: Backend, network: TitoNetwork) -> str:
+    """Return the backend that runs ``network``: a named one runs or raises.
+
+    ``auto`` is ``native`` where the compiled kernels run on the weights as they are and in the precision in force (on
+    a CPU, in float32 or float64; under autocast to bfloat16 without gradients, and with AVX512-BF16), else ``eager``.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the backend has no message passing in this version, or cannot run on these weights.
+    """
+    check_model_backend(backend)
+    if backend == "auto":
+        return "eager" if native_network.problem(network) else "native"
+    if backend == "native" and (problem := native_network.problem(network)):
+        raise BackendUnavailableError(f"backend='native': {problem}; use backend='eager'")
     return backend
 
 
@@ -116,7 +126,7 @@ class TitoModel:
         BackendUnavailableError
             If ``backend`` was named and cannot run.
         """
-        name = resolve_model_backend(backend)
+        name = resolve_model_backend(backend, self.network)
         return Prepared(name, batch, _BACKEND_MODULES[name].prepare(self.network, batch))
 
     def condition(self, prepared: Prepared, scaled_positions: Tensor) -> Conditioning:
@@ -206,7 +216,7 @@ class TitoModel:
         Bit for bit what the solver's steps over :meth:`velocity` give, in one call without the interpreter's lock.
         """
         step = getattr(_BACKEND_MODULES[prepared.backend], "rollout_step", None)
-        if step is None or torch.is_autocast_enabled(scaled_positions.device.type):
+        if step is None:
             return None
         times = torch.tensor(
             settings.evaluation_times(), dtype=scaled_positions.dtype, device=self.device

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tito_fast._extension import native_module
+from tito_fast._extension import build_info, native_cpu_problem, native_module
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito.filter_table import FilterTables, build_filter_tables
 from tito_fast.models.tito.layers import Layer, Message, Mlp
@@ -58,18 +58,19 @@ class _Cache:
     """Packed networks by module, valid while no parameter has changed."""
 
     def __init__(self) -> None:
-        self._entries: weakref.WeakKeyDictionary[nn.Module, tuple[Any, PackedNetwork]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._entries: weakref.WeakKeyDictionary[
+            nn.Module, dict[bool, tuple[Any, PackedNetwork]]
+        ] = weakref.WeakKeyDictionary()
 
-    def get(self, network: TitoNetwork) -> PackedNetwork:
+    def get(self, network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
         # A parameter that is written in place keeps its address and changes its version.
         state = tuple((p.data_ptr(), p._version, p.dtype) for p in network.parameters())
-        found = self._entries.get(network)
+        entries = self._entries.setdefault(network, {})
+        found = entries.get(has_half_products)
         if found is not None and found[0] == state:
             return found[1]
-        packed = _pack(network)
-        self._entries[network] = (state, packed)
+        packed = _pack(network, has_half_products=has_half_products)
+        entries[has_half_products] = (state, packed)
         return packed
 
 
@@ -79,36 +80,49 @@ _CACHE = _Cache()
 def packed_network(network: TitoNetwork) -> PackedNetwork:
     """Return ``network`` packed; kept until a parameter changes.
 
+    Under autocast to bfloat16 the factors of the products along the edges of the velocity network are bfloat16; sums,
+    norms, filters and all that concerns single atoms stay float32.
+
     Raises
     ------
     BackendUnavailableError
-        If the parameters are neither float32 nor float64, or not on a CPU.
+        If the compiled kernels do not run on these parameters, or not in the precision in force.
     """
-    return _CACHE.get(network)
+    if reason := problem(network):
+        raise BackendUnavailableError(f"backend='native': {reason}; use backend='eager'")
+    return _CACHE.get(network, has_half_products=torch.is_autocast_enabled("cpu"))
 
 
-def check_parameters(network: TitoNetwork) -> None:
-    """Raise ``BackendUnavailableError`` unless the compiled kernels run on these parameters."""
+def problem(network: TitoNetwork) -> str:
+    """Return why the compiled kernels cannot run on ``network`` here and now, or an empty string."""
     parameter = next(network.parameters())
+    if reason := native_cpu_problem():
+        return reason
     if parameter.device.type != "cpu":
-        raise BackendUnavailableError(
-            f"backend='native': message passing runs on CPU tensors in this version, "
-            f"got {parameter.device.type}; use backend='eager'"
-        )
+        return f"message passing runs on CPU tensors in this version, got {parameter.device.type}"
     if parameter.dtype not in (torch.float32, torch.float64):
-        raise BackendUnavailableError(
-            f"backend='native': expected float32 or float64 weights, got {parameter.dtype}; "
-            "use backend='eager'"
-        )
+        return f"expected float32 or float64 weights, got {parameter.dtype}"
+    return _autocast_problem(parameter.dtype) if torch.is_autocast_enabled("cpu") else ""
+
+
+def _autocast_problem(dtype: torch.dtype) -> str:
+    autocast, isa = torch.get_autocast_dtype("cpu"), build_info()["isa"]
+    if torch.is_grad_enabled():
+        return "gradients are computed in float32 and float64 only, got autocast"
+    if autocast != torch.bfloat16 or dtype != torch.float32:
+        return f"expected autocast of float32 to bfloat16, got {dtype} to {autocast}"
+    if isa != "avx512bf16":
+        return f"products in bfloat16 need the instruction set avx512bf16, and {isa} is in use"
+    return ""
 
 
 @torch.no_grad()
-def _pack(network: TitoNetwork) -> PackedNetwork:
-    check_parameters(network)
+def _pack(network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
     config = network.config
     double = next(network.parameters()).dtype == torch.float64
     # In float64 the filters are exact: there the kernels are compared with the definition.
-    tables = None if double else _tables(network)
+    with torch.autocast("cpu", enabled=False):
+        tables = None if double else _tables(network)
     keep: list[Tensor] = []
     rows = [None] * config.n_model_layers if tables is None else tables.rows
     velocity, condition = network.velocity, network.condition
@@ -126,6 +140,7 @@ def _pack(network: TitoNetwork) -> PackedNetwork:
             "cutoff": config.scaled_cutoff or 0.0,
             "condition_length": config.distance_encoding_length,
             "velocity_length": VELOCITY_DISTANCE_LENGTH,
+            "has_half_products": has_half_products,
         },
         embeddings=_addresses(
             [condition.atom_embedding.weight, condition.bond_embedding.weight], keep

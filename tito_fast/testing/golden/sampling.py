@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
-from tito_fast.models.tito.model import Conditioning, Prepared, TitoModel, resolve_model_backend
+from tito_fast.models.tito.model import Conditioning, Prepared, TitoModel, check_model_backend
 from tito_fast.noise import RecordedNoise
 from tito_fast.rollout.engine import FlowSettings, transition
 from tito_fast.solvers import uniform_grid
@@ -58,7 +58,7 @@ class _WatchedModel(TitoModel):
 
 def replay_sampling(recording: Section, settings: ReplaySettings) -> list[Line]:
     """Return the verdicts on a recording."""
-    resolve_model_backend(settings.backend)
+    check_model_backend(settings.backend)
     lines = []
     for dtype in recorded_dtypes(recording, settings.dtypes):
         computed = _roll_out(recording, dtype=dtype, settings=settings)

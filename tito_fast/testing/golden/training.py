@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tito_fast.flows import interpolate
 from tito_fast.models.released_names import to_ours
-from tito_fast.models.tito.model import TitoModel, resolve_model_backend
+from tito_fast.models.tito.model import TitoModel, check_model_backend
 from tito_fast.testing.golden.comparison import (
     Line,
     Quantity,
@@ -53,7 +53,7 @@ class _Run:
 
 def replay_training(recording: Section, settings: ReplaySettings) -> list[Line]:
     """Return the verdicts on a recording."""
-    resolve_model_backend(settings.backend)
+    check_model_backend(settings.backend)
     lines = []
     for dtype in recorded_dtypes(recording, settings.dtypes):
         model = read_model(recording, dtype=dtype, device=settings.device)

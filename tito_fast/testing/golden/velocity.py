@@ -11,7 +11,7 @@ from tito_fast.data.batch import MoleculeBatch
 from tito_fast.models.lightning_checkpoint import released_checkpoint
 from tito_fast.models.load import load_model
 from tito_fast.models.released_names import released_config_to_tito, state_dict_to_ours
-from tito_fast.models.tito.model import TitoModel, resolve_model_backend
+from tito_fast.models.tito.model import TitoModel, check_model_backend
 from tito_fast.testing.golden.comparison import (
     Line,
     Quantity,
@@ -39,7 +39,7 @@ def replay_velocity(
     recording: Section, settings: ReplaySettings, *, checkpoint: Path | None
 ) -> list[Line]:
     """Return the verdicts on a recording; ``checkpoint`` is the file that holds its weights, if any."""
-    backend = resolve_model_backend(settings.backend)
+    check_model_backend(settings.backend)
     lines = _checkpoint_lines(recording, checkpoint)
     for dtype in recorded_dtypes(recording, settings.dtypes):
         if checkpoint is None:
@@ -47,7 +47,7 @@ def replay_velocity(
         else:
             model = _load(recording, checkpoint).to(settings.device, DTYPES[dtype])
         # Other backends do not go through the modules, or in another order of atoms and edges.
-        trace = NetworkTrace(model.network) if backend == "reference" else None
+        trace = NetworkTrace(model.network) if settings.backend == "reference" else None
         velocity = _evaluate(recording, model, dtype=dtype, settings=settings)
         lines += _lines(recording, dtype, velocity, trace)
     return lines
