@@ -35,7 +35,7 @@ DIRECTIONS = ("forward", "forward and backward")
 # Multiply-adds of a case that plain PyTorch does within about a second.
 MOST_WORK = 1.3e10
 # Edges of a case that is only checked.
-MOST_EDGES_OF_CHECK = 5000
+MOST_EDGES_OF_CHECK = 500
 COMPILED = System("22 atoms", 22, 16)
 
 

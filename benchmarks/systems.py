@@ -9,7 +9,13 @@ import torch
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.data.molecule import Molecule
 
-N_ATOMS = {"mdqm9-like": 18, "alanine-dipeptide": 22, "tetrapeptide": 68, "octapeptide": 166}
+N_ATOMS = {
+    "mdqm9-like": 18,
+    "alanine-dipeptide": 22,
+    "tetrapeptide": 68,
+    "octapeptide": 166,
+    "chignolin-like": 250,
+}
 
 
 @dataclass(frozen=True)

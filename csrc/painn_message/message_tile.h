@@ -83,8 +83,10 @@ Tap<T> spline_tap(double position, int n_knots) {
   const double whole = ::floor(position);
   const double t = position - whole;
   const double turns = ::floor(whole / n_knots);
+  const double knot = whole - turns * n_knots;
   Tap<T> tap;
-  tap.row = static_cast<std::int32_t>(whole - turns * n_knots);
+  // A position that is lost (not a number, or infinite) has weights that are none, from any row.
+  tap.row = knot >= 0.0 && knot < n_knots ? static_cast<std::int32_t>(knot) : 0;
   const double t2 = t * t;
   const double t3 = t2 * t;
   const double t4 = t2 * t2;

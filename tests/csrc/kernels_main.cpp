@@ -1,109 +1,34 @@
 // Calls every CPU kernel on awkward sizes, each array a heap block of exactly its size, so that a
 // sanitizer sees an access beside it. Outputs start as NaN and have to end finite.
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <limits>
-#include <memory>
 #include <numeric>
-#include <random>
-#include <stdexcept>
-#include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "common/isa.h"
 #include "edge_embed/edge_embed.h"
+#include "kernel_arrays.h"
+#include "kernels_network.h"
+#include "mlp/mlp_op.h"
 #include "ode_step/ode_step.h"
 #include "ot_couple/ot_couple.h"
 #include "painn_message/painn_message.h"
+#include "painn_update/painn_update.h"
 #include "philox_normal/philox_normal.h"
+#include "radius_graph/radius_graph.h"
+#include "readout_step/readout_step.h"
+#include "time_embed/time_embed.h"
 
 namespace {
 
-using Sizes = std::vector<std::int64_t>;
-
-std::mt19937& engine() {
-  static std::mt19937 shared(1);
-  return shared;
-}
-
-// A heap block of exactly n elements: standard normals, or NaN for what a kernel has to write.
-template <typename T>
-class Array {
- public:
-  explicit Array(std::int64_t n) : size_(n), block_(new T[static_cast<std::size_t>(n)]) {}
-
-  static Array random(std::int64_t n) {
-    Array result(n);
-    std::normal_distribution<T> normal;
-    for (T& value : result) value = normal(engine());
-    return result;
-  }
-  static Array output(std::int64_t n) {
-    Array result(n);
-    std::fill(result.begin(), result.end(), std::numeric_limits<T>::quiet_NaN());
-    return result;
-  }
-  static Array copy(const std::vector<T>& values) {
-    Array result(static_cast<std::int64_t>(values.size()));
-    std::copy(values.begin(), values.end(), result.begin());
-    return result;
-  }
-
-  T* begin() const { return block_.get(); }
-  T* end() const { return block_.get() + size_; }
-  T* data() const { return block_.get(); }
-  std::int64_t size() const { return size_; }
-
-  void check(const char* name) const {
-    if (!std::all_of(begin(), end(), [](T value) { return std::isfinite(value); })) {
-      throw std::runtime_error(std::string(name) + ": expected finite values everywhere");
-    }
-  }
-
- private:
-  std::int64_t size_;
-  std::unique_ptr<T[]> block_;
-};
-
-std::vector<std::int64_t> starts_of(const Sizes& sizes) {
-  std::vector<std::int64_t> starts(sizes.size() + 1, 0);
-  std::partial_sum(sizes.begin(), sizes.end(), starts.begin() + 1);
-  return starts;
-}
-
-// The ten arrays of an MLP.
-template <typename T>
-struct MlpArrays {
-  MlpArrays(int n_in, int n_hidden, int n_out, Array<T> (*make)(std::int64_t))
-      : n_in_(n_in), n_hidden_(n_hidden), n_out_(n_out) {
-    for (const std::int64_t n : {n_hidden * n_in, n_hidden, n_hidden, n_hidden, n_hidden * n_hidden,
-                                 n_hidden, n_hidden, n_hidden, n_out * n_hidden, n_out}) {
-      arrays_.push_back(make(n));
-    }
-  }
-
-  template <typename U>
-  tito_fast::Mlp<U> view() const {
-    const auto at = [&](int k) -> U* { return arrays_[k].data(); };
-    return {{at(0), at(1), n_in_, n_in_, n_hidden_},         at(2), at(3),
-            {at(4), at(5), n_hidden_, n_hidden_, n_hidden_}, at(6), at(7),
-            {at(8), at(9), n_hidden_, n_hidden_, n_out_}};
-  }
-
-  void check(const char* name) const {
-    for (const Array<T>& array : arrays_) array.check(name);
-  }
-
- private:
-  int n_in_;
-  int n_hidden_;
-  int n_out_;
-  std::vector<Array<T>> arrays_;
-};
+using tito_fast_test::Array;
+using tito_fast_test::MlpBlock;
+using tito_fast_test::optional;
+using tito_fast_test::Sizes;
+using tito_fast_test::starts_of;
 
 // Complete graphs, or every edge j -> i with (i + 2 j) % 3 > 0 and none of each molecule's last
 // atom.
@@ -155,14 +80,11 @@ void message(const Graph& graph, tito_fast::MessageShape shape, bool wants_geome
   const std::int64_t edges = graph.view.n_edges * width;
   const std::int64_t pairs = graph.view.n_pairs;
   const int w = shape.width;
-  const auto random = [](std::int64_t n) { return Array<T>::random(n); };
-  const auto output = [](std::int64_t n) { return Array<T>::output(n); };
-  const auto optional = [](const Array<T>& array, bool is_wanted) -> T* {
-    return is_wanted ? array.data() : nullptr;
-  };
+  const auto random = Array<T>::random;
+  const auto output = Array<T>::output;
   const Array<T> s = random(atoms), v = random(3 * atoms), e = random(edges);
   const Array<T> dist = random(pairs), u = random(3 * graph.view.n_edges);
-  const MlpArrays<T> phi(2 * w, w, 5 * w, random), filter(w, w, 5 * w, random);
+  const MlpBlock<T> phi(2 * w, w, 5 * w, random), filter(w, w, 5 * w, random);
   const tito_fast::MessageInputs<T> inputs{s.data(),
                                            optional(v, shape.has_vectors),
                                            e.data(),
@@ -184,7 +106,7 @@ void message(const Graph& graph, tito_fast::MessageShape shape, bool wants_geome
   const Array<T> gs = output(atoms), gv = output(old_vectors), ge = output(edges);
   const Array<T> g_dist = output(geometry * pairs);
   const Array<T> gu = output(geometry * 3 * graph.view.n_edges);
-  const MlpArrays<T> g_phi(2 * w, w, 5 * w, output), g_filter(w, w, 5 * w, output);
+  const MlpBlock<T> g_phi(2 * w, w, 5 * w, output), g_filter(w, w, 5 * w, output);
   tito_fast::painn_message_bwd_cpu<T>(
       graph.view, shape, inputs,
       {ds.data(), dv.data(), optional(de, shape.has_edges), optional(crosses, shape.has_vectors),
@@ -305,22 +227,175 @@ void philox_normal(int n_threads) {
 }
 
 template <typename T>
+void mlp(int n_threads) {
+  for (const std::vector<int>& n : {std::vector<int>{3, 2, 1}, {7, 24, 5}, {33, 40, 70}}) {
+    const MlpBlock<T> weights(n[0], n[1], n[2], Array<T>::random);
+    for (const std::int64_t n_rows : {0, 1, 47, 49, 700}) {
+      const auto x = Array<T>::random(n_rows * n[0]);
+      const auto y = Array<T>::output(n_rows * n[2]);
+      const auto dx = Array<T>::output(n_rows * n[0]);
+      const MlpBlock<T> gradient(n[0], n[1], n[2], Array<T>::output);
+      const auto mlp = weights.template view<const T>();
+      const auto to = gradient.template view<T>();
+      tito_fast::mlp_fwd_cpu<T>(mlp, {n_rows, x.data(), y.data()}, n_threads);
+      tito_fast::mlp_bwd_cpu<T>(mlp, {n_rows, x.data(), y.data(), dx.data()}, nullptr, n_threads);
+      tito_fast::mlp_bwd_cpu<T>(mlp, {n_rows, x.data(), y.data(), nullptr}, &to, n_threads);
+      for (const auto* array : {&y, &dx}) array->check("mlp");
+      gradient.check("mlp_bwd");
+    }
+  }
+}
+
+template <typename T>
+void painn_update(int n_threads) {
+  for (const int width : {1, 6, 24, 40}) {
+    for (const bool has_vectors : {true, false}) {
+      const int n_out = (has_vectors ? 3 : 2) * width;
+      const std::int64_t n_weights = std::int64_t{width} * width;
+      const auto u = Array<T>::random(n_weights), v = Array<T>::random(n_weights);
+      const MlpBlock<T> weights(2 * width, width, n_out, Array<T>::random);
+      const tito_fast::PainnUpdate<const T> update{width, optional(u, has_vectors), v.data(),
+                                                   weights.template view<const T>()};
+      for (const std::int64_t n_rows : {0, 1, 50, 300}) {
+        const std::int64_t n = n_rows * width;
+        const std::int64_t n_new = has_vectors ? 3 * n : 0;
+        const auto s = Array<T>::random(n), vectors = Array<T>::random(3 * n);
+        const auto new_s = Array<T>::output(n), new_v = Array<T>::output(n_new);
+        const auto gs = Array<T>::output(n), gv = Array<T>::output(3 * n);
+        const auto gu_weight = Array<T>::output(has_vectors ? n_weights : 0);
+        const auto gv_weight = Array<T>::output(n_weights);
+        const MlpBlock<T> g_mlp(2 * width, width, n_out, Array<T>::output);
+        const tito_fast::PainnUpdate<T> gradient{width, optional(gu_weight, has_vectors),
+                                                 gv_weight.data(), g_mlp.template view<T>()};
+        tito_fast::painn_update_fwd_cpu<T>(
+            update, {n_rows, s.data(), vectors.data(), new_s.data(), optional(new_v, has_vectors)},
+            n_threads);
+        tito_fast::painn_update_bwd_cpu<T>(update,
+                                           {n_rows, s.data(), vectors.data(), new_s.data(),
+                                            optional(new_v, has_vectors), gs.data(), gv.data()},
+                                           &gradient, n_threads);
+        for (const auto* array : {&new_s, &new_v, &gs, &gv, &gu_weight, &gv_weight}) {
+          array->check("painn_update");
+        }
+        g_mlp.check("painn_update_bwd");
+      }
+    }
+  }
+}
+
+template <typename T>
+void readout_step(int n_threads) {
+  for (const Sizes& sizes : {Sizes{}, Sizes{0, 5, 0, 1, 60}, Sizes(40, 17)}) {
+    const auto starts = Array<std::int64_t>::copy(starts_of(sizes));
+    const std::int64_t n_rows = *(starts.end() - 1);
+    const tito_fast::StepMolecules molecules{starts.size() - 1, starts.data()};
+    for (const int width : {1, 6, 40}) {
+      const auto v_weight = Array<T>::random(width), gv_weight = Array<T>::output(width);
+      const MlpBlock<T> weights(width, width, 1, Array<T>::random);
+      const MlpBlock<T> g_mlp(width, width, 1, Array<T>::output);
+      const tito_fast::Readout<const T> readout{v_weight.data(), weights.template view<const T>()};
+      const tito_fast::Readout<T> gradient{gv_weight.data(), g_mlp.template view<T>()};
+      const auto s = Array<T>::random(n_rows * width), v = Array<T>::random(3 * n_rows * width);
+      const auto x = Array<T>::random(3 * n_rows), gx = Array<T>::output(3 * n_rows);
+      const auto velocity = Array<T>::output(3 * n_rows), new_x = Array<T>::output(3 * n_rows);
+      const auto g_readout = Array<T>::output(3 * n_rows);
+      const auto gs = Array<T>::output(s.size()), gv = Array<T>::output(v.size());
+      const tito_fast::ReadoutArrays<T> arrays{n_rows, s.data(), v.data()};
+      tito_fast::readout_step_fwd_cpu<T>(
+          readout, arrays, molecules, {x.data(), velocity.data(), new_x.data()}, T(0.1), n_threads);
+      tito_fast::readout_step_bwd_cpu<T>(
+          readout, arrays, molecules, {velocity.data(), new_x.data(), gx.data(), g_readout.data()},
+          T(0.1), {g_readout.data(), gs.data(), gv.data(), &gradient}, n_threads);
+      for (const auto* array : {&velocity, &new_x, &gx, &gs, &gv, &gv_weight}) {
+        array->check("readout_step");
+      }
+      g_mlp.check("readout_step_bwd");
+    }
+  }
+}
+
+template <typename T>
+void time_embed(int n_threads) {
+  for (const Sizes& sizes : {Sizes{}, Sizes{0, 5, 0, 1, 60}, Sizes(40, 17)}) {
+    const auto starts = Array<std::int64_t>::copy(starts_of(sizes));
+    const std::int64_t n_rows = *(starts.end() - 1);
+    const std::int64_t n_molecules = starts.size() - 1;
+    for (const int width : {2, 6, 40}) {
+      const MlpBlock<T> weights(3 * width, width, width, Array<T>::random);
+      const MlpBlock<T> g_mlp(3 * width, width, width, Array<T>::output);
+      const auto gradient = g_mlp.template view<T>();
+      const auto s = Array<T>::random(n_rows * width), gs = Array<T>::output(n_rows * width);
+      const auto times = Array<T>::random(n_molecules * 2 * width);
+      const auto g_times = Array<T>::output(times.size()), out = Array<T>::output(s.size());
+      const tito_fast::TimeEmbedArrays<T> arrays{n_rows, n_molecules, starts.data(),
+                                                 width,  s.data(),    times.data()};
+      const auto mlp = weights.template view<const T>();
+      tito_fast::time_embed_fwd_cpu<T>(mlp, arrays, out.data(), n_threads);
+      tito_fast::time_embed_bwd_cpu<T>(
+          mlp, arrays, {out.data(), gs.data(), g_times.data(), &gradient}, n_threads);
+      for (const auto* array : {&out, &gs, &g_times}) array->check("time_embed");
+      g_mlp.check("time_embed_bwd");
+    }
+  }
+}
+
+// Open boxes, one box for all molecules, and one each.
+template <typename T>
+void radius_graph(int n_threads) {
+  for (const Sizes& sizes : {Sizes{}, Sizes{0, 1, 5, 0, 33, 2}, Sizes{400, 3}}) {
+    const auto starts = Array<std::int64_t>::copy(starts_of(sizes));
+    const std::int64_t n_atoms = *(starts.end() - 1), n_molecules = starts.size() - 1;
+    const auto positions = Array<T>::random(3 * n_atoms);
+    for (const std::int64_t n_boxes : {std::int64_t{0}, std::int64_t{1}, n_molecules}) {
+      Array<T> boxes(9 * n_boxes);
+      for (std::int64_t k = 0; k < boxes.size(); ++k) {
+        boxes.data()[k] = k % 9 % 4 == 0 ? T(2.5) : T(0.1) * T(k % 3);
+      }
+      for (const double cutoff : {0.3, 1.1}) {
+        Array<std::int64_t> edge_ptr(n_atoms + 1);
+        const tito_fast::RadiusSearch<T> search(positions.data(), starts.data(),
+                                                {optional(boxes, n_boxes > 0), n_boxes}, n_atoms,
+                                                n_molecules, cutoff, edge_ptr.data(), n_threads);
+        const std::int64_t n_edges = search.n_edges();
+        const Array<std::int64_t> source(n_edges), receiver(n_edges);
+        const Array<std::int32_t> shifts(n_boxes > 0 ? 3 * n_edges : 0);
+        const auto vec = Array<T>::output(3 * n_edges), dist = Array<T>::output(n_edges);
+        const auto gradient = Array<T>::output(3 * n_atoms);
+        search.fill({source.data(), receiver.data(), vec.data(), dist.data(),
+                     optional(shifts, n_boxes > 0)},
+                    n_threads);
+        tito_fast::radius_graph_bwd_cpu<T>(
+            {vec.data(), dist.data(), vec.data(), dist.data(), source.data(), edge_ptr.data()},
+            starts.data(), n_atoms, n_molecules, gradient.data(), n_threads);
+        for (const auto* array : {&vec, &dist, &gradient}) array->check("radius_graph");
+      }
+    }
+  }
+}
+
+template <typename T>
 void all_of_dtype(int n_threads) {
   painn_message<T>(n_threads);
   edge_embed<T>(n_threads);
   ode_step<T>(n_threads);
   ot_couple<T>(n_threads);
+  mlp<T>(n_threads);
+  painn_update<T>(n_threads);
+  readout_step<T>(n_threads);
+  time_embed<T>(n_threads);
+  radius_graph<T>(n_threads);
+  tito_fast_test::tito_network<T>(n_threads);
 }
 
 }  // namespace
 
 int main() {
   try {
-    for (const int n_threads : {1, 2}) {
-      all_of_dtype<float>(n_threads);
-      all_of_dtype<double>(n_threads);
-      philox_normal(n_threads);
-    }
+    all_of_dtype<float>(1);
+    all_of_dtype<float>(2);
+    all_of_dtype<double>(2);
+    philox_normal(1);
+    philox_normal(2);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

@@ -151,6 +151,28 @@ def test_cutting_a_large_batch_into_groups_does_not_change_a_bit(make_batch):
     assert torch.equal(every[:30], alone)
 
 
+@pytest.mark.parametrize("lost", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("change", [{}, {"scaled_cutoff": 1.5}], ids=str)
+def test_lost_positions_lose_their_own_molecule_only(make_batch, lost, change):
+    model, batch = make_model(replace(SMALL, **change)), make_batch(5, 4)
+    prepared = model.prepare(batch, backend="native")
+    x = torch.randn(9, 3, generator=torch.Generator().manual_seed(2))
+    times, vectors = torch.full((2,), 0.5), torch.zeros(9, 3, 16)
+
+    def velocity(positions):
+        with torch.no_grad():
+            conditioning = model.condition(prepared, positions)
+            return model.velocity(prepared, conditioning, positions, times, times, vectors=vectors)
+
+    broken = x.clone()
+    broken[2, 1] = lost
+    found = velocity(broken)
+    assert not torch.equal(found[:5], velocity(x)[:5])
+    assert torch.equal(found[5:], velocity(x)[5:])
+    if lost != 1e30:
+        assert not found[:5].isfinite().all()
+
+
 def test_weights_that_change_in_place_are_packed_again(make_batch):
     model, batch = make_model(), make_batch(5)
     before = run(model, batch)

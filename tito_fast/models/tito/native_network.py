@@ -102,14 +102,15 @@ def problem(network: TitoNetwork) -> str:
         return f"message passing runs on CPU tensors in this version, got {parameter.device.type}"
     if parameter.dtype not in (torch.float32, torch.float64):
         return f"expected float32 or float64 weights, got {parameter.dtype}"
-    if not torch.is_autocast_enabled("cpu"):
-        return ""
+    return _autocast_problem(parameter.dtype) if torch.is_autocast_enabled("cpu") else ""
+
+
+def _autocast_problem(dtype: torch.dtype) -> str:
+    autocast, isa = torch.get_autocast_dtype("cpu"), build_info()["isa"]
     if torch.is_grad_enabled():
         return "gradients are computed in float32 and float64 only, got autocast"
-    if torch.get_autocast_dtype("cpu") != torch.bfloat16 or parameter.dtype != torch.float32:
-        autocast = torch.get_autocast_dtype("cpu")
-        return f"expected autocast of float32 to bfloat16, got {parameter.dtype} to {autocast}"
-    isa = build_info()["isa"]
+    if autocast != torch.bfloat16 or dtype != torch.float32:
+        return f"expected autocast of float32 to bfloat16, got {dtype} to {autocast}"
     if isa != "avx512bf16":
         return f"products in bfloat16 need the instruction set avx512bf16, and {isa} is in use"
     return ""

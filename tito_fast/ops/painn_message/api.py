@@ -38,7 +38,7 @@ class MessageResult(NamedTuple):
     edges: Tensor | None
 
 
-def painn_message(
+def painn_message(  # noqa: PLR0913, the layer as it is
     scalars: Tensor,
     vectors: Tensor | None,
     edge_features: Tensor,
@@ -115,8 +115,9 @@ def painn_message(
     >>> from tito_fast.ops import message_graph, painn_message
     >>> from tito_fast.ops.mlp_parameters import MlpParameters
     >>> def mlp(n_in, n, n_out):
-    ...     one, zero, draw = torch.ones(n), torch.zeros(n), torch.eye
-    ...     return MlpParameters(draw(n, n_in), zero, one, zero, draw(n), zero, one, zero, draw(n_out, n), torch.zeros(n_out))
+    ...     norm = torch.zeros(n), torch.ones(n), torch.zeros(n)
+    ...     first, second, last = torch.eye(n, n_in), torch.eye(n), torch.eye(n_out, n)
+    ...     return MlpParameters(first, *norm, second, *norm, last, torch.zeros(n_out))
     >>> graph = message_graph(torch.tensor([[1, 0], [0, 1]]), batch_ptr=torch.tensor([0, 2]), n_atoms=2)
     >>> result = painn_message(
     ...     torch.ones(2, 4), None, torch.ones(2, 4), pair_dist=torch.ones(1), graph=graph,

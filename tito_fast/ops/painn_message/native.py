@@ -283,7 +283,7 @@ class _Message(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any,  # noqa: ANN401
         grad_scalars: Tensor,

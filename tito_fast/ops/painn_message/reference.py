@@ -16,7 +16,7 @@ def encode_distances(dist: Tensor, n_features: int, length: float) -> Tensor:
     return torch.stack([torch.cos(phases), torch.sin(phases)], dim=-1).flatten(-2)
 
 
-def painn_message_reference(
+def painn_message_reference(  # noqa: PLR0913, PLR0917, as the public function
     scalars: Tensor,
     vectors: Tensor | None,
     edge_features: Tensor,
