@@ -31,79 +31,17 @@ struct MessageLayer {
   T* sums;  // (n_atoms, kSumRows, padded W)
 };
 
-// Where the filter of an edge is: in a row of its pair ...
+// Where the filter of an edge is: in a row of its pair.
 template <typename T>
 struct PairFilter {
   const T* rows;  // (pairs from first_pair, n_blocks, padded W)
   const std::int64_t* edge_pair;
   std::int64_t first_pair;
 
-  static constexpr bool kNeedsTile = false;
   const T* of_edge(std::int64_t e, int slot, int n_blocks, std::int64_t stride) const {
     return rows + ((edge_pair[e] - first_pair) * n_blocks + slot) * stride;
   }
-  void fill(int, int, std::int64_t, std::int64_t, T*) const {}
 };
-
-// ... or a spline over the distance, evaluated for a tile of edges at a time.
-template <typename T>
-struct Tap {
-  T weight[6];
-  std::int32_t row;
-};
-
-template <typename T>
-struct TableFilter {
-  const T* table;      // (n_blocks, n_rows, padded W)
-  const Tap<T>* taps;  // (n_edges)
-  std::int64_t n_rows;
-
-  static constexpr bool kNeedsTile = true;
-  const T* of_edge(std::int64_t, int, int, std::int64_t) const { return nullptr; }
-  void fill(int slot, int n_edges, std::int64_t first_edge, std::int64_t stride, T* tile) const {
-    const T* const block = table + slot * n_rows * stride;
-    for (int r = 0; r < n_edges; ++r) {
-      const Tap<T>& tap = taps[first_edge + r];
-      const T* const rows = block + tap.row * stride;
-      for (int c = 0; c < stride; c += kLanes<T>) {
-        Vec<T> total = load(rows + c) * tap.weight[0];
-        for (int k = 1; k < 6; ++k) {
-          total = fma(load(rows + k * stride + c), broadcast(tap.weight[k]), total);
-        }
-        store(tile + r * stride + c, total);
-      }
-    }
-  }
-};
-
-// The tap at `position`, in knots: coefficients row .. row + 5 (see FilterTable) and the basis of
-// the quintic B-spline.
-template <typename T>
-Tap<T> spline_tap(double position, int n_knots) {
-  const double whole = ::floor(position);
-  const double t = position - whole;
-  const double turns = ::floor(whole / n_knots);
-  const double knot = whole - turns * n_knots;
-  Tap<T> tap;
-  // A position that is lost (not a number, or infinite) has weights that are none, from any row.
-  tap.row = knot >= 0.0 && knot < n_knots ? static_cast<std::int32_t>(knot) : 0;
-  const double t2 = t * t;
-  const double t3 = t2 * t;
-  const double t4 = t2 * t2;
-  const double t5 = t4 * t;
-  const double u = 1.0 - t;
-  const double u2 = u * u;
-  tap.weight[0] = static_cast<T>(u2 * u2 * u / 120.0);
-  tap.weight[1] =
-      static_cast<T>((26.0 - 50.0 * t + 20.0 * t2 + 20.0 * t3 - 20.0 * t4 + 5.0 * t5) / 120.0);
-  tap.weight[2] = static_cast<T>((66.0 - 60.0 * t2 + 30.0 * t4 - 10.0 * t5) / 120.0);
-  tap.weight[3] =
-      static_cast<T>((26.0 + 50.0 * t + 20.0 * t2 - 20.0 * t3 - 20.0 * t4 + 10.0 * t5) / 120.0);
-  tap.weight[4] =
-      static_cast<T>((1.0 + 5.0 * t + 10.0 * t2 + 10.0 * t3 + 5.0 * t4 - 5.0 * t5) / 120.0);
-  tap.weight[5] = static_cast<T>(t5 / 120.0);
-  return tap;
-}
 
 template <typename T>
 TITO_INLINE Vec<T> load_part(const T* row, int n) {
@@ -143,16 +81,15 @@ inline int make_runs(const std::int64_t* edge_ptr, std::int64_t first_edge, int 
 }
 
 // One receiver's part of a block: products p (rows of the tile) times the filter, summed.
-template <typename T, typename Filter>
-TITO_INLINE void add_run(const MessageLayer<T>& layer, const Filter& filter, int slot,
-                         const Run& run, std::int64_t first_edge, const T* p, const T* w_tile) {
+template <typename T>
+TITO_INLINE void add_run(const MessageLayer<T>& layer, const PairFilter<T>& filter, int slot,
+                         const Run& run, std::int64_t first_edge, const T* p) {
   const PackedMessage<T>& weights = *layer.weights;
   const std::int64_t stride = row_stride<T>(weights.width);
   const Block block = weights.block[slot];
   T* const sums = layer.sums + run.receiver * kSumRows * stride;
   const auto filter_row = [&](int r) {
-    return Filter::kNeedsTile ? w_tile + r * stride
-                              : filter.of_edge(first_edge + r, slot, weights.n_blocks, stride);
+    return filter.of_edge(first_edge + r, slot, weights.n_blocks, stride);
   };
   if (block == kEdges) {
     for (int r = run.first; r < run.end; ++r) {
@@ -217,17 +154,15 @@ TITO_INLINE void add_run(const MessageLayer<T>& layer, const Filter& filter, int
 
 // The block of the edges behind a bottleneck: edges_out = edges_in + expand(p w). Rows of edges are
 // padded; p is overwritten.
-template <typename T, typename Filter>
-void expand_edges(const MessageLayer<T>& layer, const Filter& filter, int slot, int n_rows,
-                  std::int64_t first_edge, T* p, const T* w_tile) {
+template <typename T>
+void expand_edges(const MessageLayer<T>& layer, const PairFilter<T>& filter, int slot, int n_rows,
+                  std::int64_t first_edge, T* p) {
   const PackedMessage<T>& weights = *layer.weights;
   const std::int64_t stride = row_stride<T>(weights.width);
   const PackedLinear<T>& expand = weights.expand_edges;
   T* const out = layer.edges_out + first_edge * layer.edge_row;
   for (int r = 0; r < n_rows; ++r) {
-    const T* const w = Filter::kNeedsTile
-                           ? w_tile + r * stride
-                           : filter.of_edge(first_edge + r, slot, weights.n_blocks, stride);
+    const T* const w = filter.of_edge(first_edge + r, slot, weights.n_blocks, stride);
     for (int c = 0; c < stride; c += kLanes<T>) {
       store(p + r * stride + c, load(p + r * stride + c) * load(w + c));
     }
@@ -272,22 +207,22 @@ void clear_sums(const MessageLayer<T>& layer, std::int64_t first_receiver,
 }
 
 // A block of a tile of edges into the sums, or into the edges.
-template <typename T, typename Filter>
-TITO_INLINE void add_block(const MessageLayer<T>& layer, const Filter& filter, int slot, int n_rows,
-                           const Run* runs, int n_runs, std::int64_t first_edge, T* p,
-                           const T* w_tile) {
+template <typename T>
+TITO_INLINE void add_block(const MessageLayer<T>& layer, const PairFilter<T>& filter, int slot,
+                           int n_rows, const Run* runs, int n_runs, std::int64_t first_edge, T* p) {
   if (layer.weights->block[slot] == kEdges && layer.weights->expand_edges.forward != nullptr) {
-    expand_edges(layer, filter, slot, n_rows, first_edge, p, w_tile);
+    expand_edges(layer, filter, slot, n_rows, first_edge, p);
     return;
   }
-  for (int k = 0; k < n_runs; ++k) add_run(layer, filter, slot, runs[k], first_edge, p, w_tile);
+  for (int k = 0; k < n_runs; ++k) add_run(layer, filter, slot, runs[k], first_edge, p);
 }
 
 // Sums over the edges of receivers first_receiver .. end_receiver, whose rows of sums are set to
-// zero first, and their new edge features. p and w_tile are (kMlpRows, padded W).
-template <typename T, typename Filter>
-void message_rows(const MessageLayer<T>& layer, const Filter& filter, std::int64_t first_receiver,
-                  std::int64_t end_receiver, const MlpTile<T>& tile, T* p, T* w_tile) {
+// zero first, and their new edge features. p is (kMlpRows, padded W).
+template <typename T>
+void message_rows(const MessageLayer<T>& layer, const PairFilter<T>& filter,
+                  std::int64_t first_receiver, std::int64_t end_receiver, const MlpTile<T>& tile,
+                  T* p) {
   const PackedMessage<T>& weights = *layer.weights;
   const std::int64_t stride = row_stride<T>(weights.width);
   clear_sums(layer, first_receiver, end_receiver);
@@ -300,10 +235,9 @@ void message_rows(const MessageLayer<T>& layer, const Filter& filter, std::int64
     first_linear(layer, first, n_rows, tile);
     mlp_hidden(weights.phi, n_rows, tile);
     for (int slot = 0; slot < weights.n_blocks; ++slot) {
-      filter.fill(slot, n_rows, first, stride, w_tile);
       gemm<Start::kBias>(n_rows, weights.width, weights.width, tile.h2, stride, 1,
                          weights.phi_last[slot].forward, weights.phi_last[slot].bias, p, stride);
-      add_block(layer, filter, slot, n_rows, runs, n_runs, first, p, w_tile);
+      add_block(layer, filter, slot, n_rows, runs, n_runs, first, p);
     }
   }
 }

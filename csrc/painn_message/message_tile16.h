@@ -68,11 +68,10 @@ inline void first_linear16(const MessageLayer<float>& layer, const HalfMessage& 
 }
 
 // As message_rows.
-template <typename Filter>
-void message_rows16(const MessageLayer<float>& layer, const HalfMessage& half, const Filter& filter,
-                    std::int64_t first_receiver, std::int64_t end_receiver,
-                    const MlpTile<float>& tile, const HalfTile& half_tile, float* p,
-                    float* w_tile) {
+inline void message_rows16(const MessageLayer<float>& layer, const HalfMessage& half,
+                           const PairFilter<float>& filter, std::int64_t first_receiver,
+                           std::int64_t end_receiver, const MlpTile<float>& tile,
+                           const HalfTile& half_tile, float* p) {
   const PackedMessage<float>& weights = *layer.weights;
   const int width = weights.width;
   const std::int64_t stride = row_stride<float>(width);
@@ -91,10 +90,9 @@ void message_rows16(const MessageLayer<float>& layer, const HalfMessage& half, c
     norm_silu16(n_rows, width, weights.phi.second_scale, weights.phi.second_shift, tile.a2,
                 half_tile.hidden);
     for (int slot = 0; slot < weights.n_blocks; ++slot) {
-      filter.fill(slot, n_rows, first, stride, w_tile);
       gemm16<Start::kBias>(n_rows, width, width, half_tile.hidden, stride, half.last[slot],
                            weights.phi_last[slot].bias, p, stride);
-      add_block(layer, filter, slot, n_rows, runs, n_runs, first, p, w_tile);
+      add_block(layer, filter, slot, n_rows, runs, n_runs, first, p);
     }
   }
 }

@@ -188,8 +188,7 @@ bool painn_message_fwd(const MessageGraph& graph, const MessageShape& shape,
 #pragma omp for schedule(dynamic)
       for (std::int64_t i = wave.first_item; i < wave.end_item; ++i) {
         const MessageItem& item = plan.items[i];
-        message_rows(layer, filter, item.first_receiver, item.end_receiver, own.tile, own.p,
-                     own.encoding);
+        message_rows(layer, filter, item.first_receiver, item.end_receiver, own.tile, own.p);
         write_sums(layer, item, shape.width, outputs);
       }
     }

@@ -2,6 +2,7 @@
 // Everything is numbered within the group, and lies in one block of memory.
 #pragma once
 
+#include "painn_message/message_spline.h"
 #include "painn_message/message_tile.h"
 #include "tito/tito_packed.h"
 
@@ -52,7 +53,7 @@ struct Group {
   // Geometry at some positions.
   T* vec_saturated;  // (n_edges, 3)
   T* pair_dist;      // (n_pairs)
-  Tap<T>* taps;      // (n_edges); null without tables
+  Tap<T>* taps;      // (n_pairs)
   // Rows of features, padded: of atoms ...
   T* scalars;         // (n_atoms, F)
   T* vectors[2];      // (n_atoms, 3, F): a layer reads one and writes the other
@@ -76,7 +77,6 @@ template <typename T>
 struct GroupTile {
   MlpTile<T> message;
   T* p;
-  T* filter;
   MlpTile<T> node;
   PainnUpdateTile<T> update;
 #ifdef __AVX512BF16__
@@ -102,7 +102,7 @@ Group<T> take_group(const PackedTito<T>& net, const GroupSize& size, Workspace& 
   group.pair_atoms = memory.take<std::int64_t>(2 * p);
   group.vec_saturated = memory.take<T>(3 * e);
   group.pair_dist = memory.take<T>(p);
-  group.taps = memory.take<Tap<T>>(e);
+  group.taps = memory.take<Tap<T>>(p);
   group.scalars = memory.take<T>(n * features);
   group.vectors[0] = memory.take<T>(3 * n * features);
   group.vectors[1] = memory.take<T>(3 * n * features);
@@ -129,7 +129,6 @@ GroupTile<T> take_group_tile(const PackedTito<T>& net, Workspace& memory) {
   GroupTile<T> tile{};
   tile.message = take_tile<T>(net.shape.width, false, memory);
   tile.p = memory.take<T>(n);
-  tile.filter = memory.take<T>(n);
   tile.node = take_tile<T>(net.shape.n_features, false, memory);
   tile.update = take_painn_update_tile(net.model_layers[0].update, false, memory);
 #ifdef __AVX512BF16__
@@ -253,16 +252,16 @@ void fill_geometry(const Team& team, const T* positions, double length, int n_kn
       for (int axis = 0; axis < 3; ++axis) {
         group.vec_saturated[3 * e + axis] = (from[axis] - to[axis]) / (T(1) + dist);
       }
-      if (n_knots > 0) {
-        group.taps[e] =
-            spline_tap<T>(static_cast<double>(dist) / (2.0 * length) * n_knots, n_knots);
-      }
     }
   }
   team_part(team, group.n_pairs, &first, &end);
   for (std::int64_t p = first; p < end; ++p) {
-    group.pair_dist[p] = static_cast<T>(__builtin_sqrt(squared_distance(
+    const T dist = static_cast<T>(__builtin_sqrt(squared_distance(
         positions + 3 * group.pair_atoms[2 * p], positions + 3 * group.pair_atoms[2 * p + 1])));
+    group.pair_dist[p] = dist;
+    if (n_knots > 0) {
+      group.taps[p] = spline_tap<T>(static_cast<double>(dist) / (2.0 * length) * n_knots, n_knots);
+    }
   }
 }
 

@@ -78,22 +78,43 @@ void add_sums(const PackedTito<T>& net, const PackedLayer<T>& layer, const T* ve
                     features);
 }
 
+// The filter rows of this thread's part of the pairs: from the table, or through the MLP.
+template <typename T>
+void fill_filters(const Team& team, const PackedTito<T>& net, const PackedLayer<T>& layer,
+                  const GroupTile<T>& tile, const Group<T>& group) {
+  const std::int64_t row = layer.message.n_blocks * row_stride<T>(net.shape.width);
+  std::int64_t first = 0;
+  std::int64_t end = 0;
+  team_part(team, (group.n_pairs + kMlpRows - 1) / kMlpRows, &first, &end);
+  for (std::int64_t k = first; k < end; ++k) {
+    const std::int64_t p = k * kMlpRows;
+    const int n = group.n_pairs - p < kMlpRows ? static_cast<int>(group.n_pairs - p) : kMlpRows;
+    if (layer.table == nullptr) {
+      filter_rows(layer.message, n, group.pair_dist + p, tile.p, tile.message,
+                  group.filter_rows + p * row);
+    } else {
+      spline_rows(layer.table, layer.n_knots + 5, layer.message.n_blocks, net.shape.width, n,
+                  group.taps + p, group.filter_rows + p * row);
+    }
+  }
+}
+
 // The message of receivers first .. end, with bfloat16 products where the layer has weights for
 // them.
-template <typename T, typename Filter>
-void sum_messages(const PackedLayer<T>& layer, const MessageLayer<T>& message, const Filter& filter,
-                  std::int64_t first, std::int64_t end, const GroupTile<T>& tile) {
+template <typename T>
+void sum_messages(const PackedLayer<T>& layer, const MessageLayer<T>& message,
+                  const PairFilter<T>& filter, std::int64_t first, std::int64_t end,
+                  const GroupTile<T>& tile) {
 #ifdef __AVX512BF16__
   if constexpr (sizeof(T) == sizeof(float)) {
     if (layer.half.first != nullptr) {
-      message_rows16(message, layer.half, filter, first, end, tile.message, tile.half, tile.p,
-                     tile.filter);
+      message_rows16(message, layer.half, filter, first, end, tile.message, tile.half, tile.p);
       return;
     }
   }
 #endif
   (void)layer;
-  message_rows(message, filter, first, end, tile.message, tile.p, tile.filter);
+  message_rows(message, filter, first, end, tile.message, tile.p);
 }
 
 // One layer: message, then update. Reads vectors, writes new_vectors. `next` is the layer after it,
@@ -103,18 +124,7 @@ void run_layer(const Team& team, const PackedTito<T>& net, const PackedLayer<T>&
                const PackedLayer<T>* next, const T* vectors, T* new_vectors,
                const LayerEdges<T>& edges, const GroupTile<T>& tile, const Group<T>& group) {
   const std::int64_t features = row_stride<T>(net.shape.n_features);
-  std::int64_t first = 0;
-  std::int64_t end = 0;
-  if (layer.table == nullptr) {
-    const std::int64_t row = layer.message.n_blocks * row_stride<T>(net.shape.width);
-    team_part(team, (group.n_pairs + kMlpRows - 1) / kMlpRows, &first, &end);
-    for (std::int64_t k = first; k < end; ++k) {
-      const std::int64_t p = k * kMlpRows;
-      const int n = group.n_pairs - p < kMlpRows ? static_cast<int>(group.n_pairs - p) : kMlpRows;
-      filter_rows(layer.message, n, group.pair_dist + p, tile.p, tile.message,
-                  group.filter_rows + p * row);
-    }
-  }
+  fill_filters(team, net, layer, tile, group);
   // Shares, reduced vectors and filters of all atoms are there.
   team.barrier();
   MessageLayer<T> message{};
@@ -130,14 +140,11 @@ void run_layer(const Team& team, const PackedTito<T>& net, const PackedLayer<T>&
   message.edge_row = features;
   message.adds_edges = true;
   message.sums = group.sums;
+  std::int64_t first = 0;
+  std::int64_t end = 0;
   team_receivers(team, group, &first, &end);
-  if (layer.table == nullptr) {
-    sum_messages(layer, message, PairFilter<T>{group.filter_rows, group.edge_pair, 0}, first, end,
-                 tile);
-  } else {
-    sum_messages(layer, message, TableFilter<T>{layer.table, group.taps, layer.n_knots + 5}, first,
-                 end, tile);
-  }
+  sum_messages(layer, message, PairFilter<T>{group.filter_rows, group.edge_pair, 0}, first, end,
+               tile);
   // The others still read the shares and vectors that come next.
   team.barrier();
   add_sums(net, layer, vectors, new_vectors, first, end, group);

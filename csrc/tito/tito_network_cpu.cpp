@@ -24,7 +24,7 @@ namespace {
 
 // Edges of a group: enough that reading the weights is small beside the work, few enough that it
 // stays in cache.
-constexpr std::int64_t kGroupEdges = 2048;
+constexpr std::int64_t kGroupEdges = 1024;
 // A cut into groups that keeps less of the threads busy than this loses to all threads in one
 // group.
 constexpr double kLeastBalance = 0.9;

@@ -43,7 +43,7 @@ def test_agreement_exits_zero_with_a_line_per_quantity(good, capsys):
     assert out[-1].startswith("1 of 1 files replayed: 60 quantities compared, 0 failed")
 
 
-@pytest.mark.parametrize("backend", ["reference", "eager"])
+@pytest.mark.parametrize("backend", ["reference", "eager", "native"])
 def test_disagreement_exits_nonzero_and_says_where(bad, capsys, backend):
     assert main([str(bad), "--backend", backend]) == 1
     out = capsys.readouterr().out

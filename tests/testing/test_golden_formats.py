@@ -25,7 +25,7 @@ VARIANTS = {
         "temperature": True,
     },
 }
-BACKENDS = ["reference", "eager"]
+BACKENDS = ["reference", "eager", "native"]
 
 
 def load_module(name, *parts):

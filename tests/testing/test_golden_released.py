@@ -23,7 +23,7 @@ def test_fixtures_are_there():
     ]
 
 
-@pytest.mark.parametrize("backend", ["reference", "eager"])
+@pytest.mark.parametrize("backend", ["reference", "eager", "native"])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_backend_reproduces_the_released_code_in_both_dtypes(path, backend):
     found = replay(path, backend=backend)
@@ -57,7 +57,7 @@ def test_eager_compares_velocity_and_lists_the_rest():
     } <= listed
 
 
-@pytest.mark.parametrize("backend", ["reference", "eager"])
+@pytest.mark.parametrize("backend", ["reference", "eager", "native"])
 def test_training_quantities_are_held_to_the_stated_tolerances(backend):
     found = by_name(replay(FOLDER / "train_small_cut.pt", backend=backend))
     stated = {
@@ -80,7 +80,7 @@ def test_one_dtype_is_replayed_alone():
     assert found.is_ok
 
 
-@pytest.mark.parametrize("backend", ["reference", "eager"])
+@pytest.mark.parametrize("backend", ["reference", "eager", "native"])
 @pytest.mark.parametrize("name", ["velocity_temperature_cut.pt", "train_small_cut.pt"])
 def test_changed_weight_is_found(tmp_path, name, backend):
     content = torch.load(FOLDER / name, weights_only=True)

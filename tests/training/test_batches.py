@@ -78,7 +78,7 @@ def test_backends_agree_on_loss_and_gradients(make_source):
     source, model = make_source(dtype=torch.float64)
     drawn = source.draw(N_PAIRS, step=0)
     results = []
-    for backend in ("reference", "eager"):
+    for backend in ("reference", "eager", "native"):
         model.network.zero_grad()
         loss = batch_loss(model, drawn, sigma=0.001, backend=backend)
         loss.backward()

@@ -15,9 +15,9 @@ def make_optimizer(
     """Return Adam, or AdamW where there is weight decay."""
     if config.weight_decay > 0:
         return torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-    return torch.optim.Adam(parameters, lr=config.learning_rate)
+    return torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
 
 
 def learning_rate(config: OptimizerConfig, step: int, *, n_steps: int) -> float:
