@@ -14,6 +14,8 @@ namespace tito_fast {
 template <typename T>
 TitoNetwork<T>::~TitoNetwork() = default;
 template <typename T>
+TitoKernels<T>::TitoKernels() = default;
+template <typename T>
 TitoKernels<T>::~TitoKernels() = default;
 template class TitoKernels<float>;
 template class TitoKernels<double>;

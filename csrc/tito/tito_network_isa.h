@@ -18,10 +18,12 @@ struct TitoGroups {
   std::int64_t most_edges;
 };
 
-// What a network of one instruction set does for TitoNetwork.
+// What a network of one instruction set does for TitoNetwork. Instantiated in tito_network_cpu.cpp
+// alone: the objects of the instruction sets hold no copy of anything of it.
 template <typename T>
 class TitoKernels {
  public:
+  TitoKernels();
   virtual ~TitoKernels();
   virtual int padded_features() const = 0;
   virtual int padded_width() const = 0;
@@ -34,6 +36,9 @@ class TitoKernels {
   virtual bool rollout_step(const TitoBatch& batch, const TitoStep<T>& step,
                             const TitoGroups& groups, int n_threads) const = 0;
 };
+
+extern template class TitoKernels<float>;
+extern template class TitoKernels<double>;
 
 #define TITO_DECLARE(isa)                                                                   \
   namespace isa {                                                                           \

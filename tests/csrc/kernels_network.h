@@ -153,8 +153,8 @@ void tito_network(int n_threads) {
   for (const Kind& kind : {Kind{6, 6, 0.0, false}, Kind{24, 10, 0.0, false},
                            Kind{24, 24, 0.0, true}, Kind{10, 6, 1.5, false}}) {
     const tito_fast::TitoShape shape{
-        kind.n_features, kind.width, 2,   2, 2, kind.width < kind.n_features,
-        kind.cutoff,     10.0,       10.0};
+        kind.n_features, kind.width, 2,    2,    2, kind.width < kind.n_features,
+        kind.cutoff,     10.0,       10.0, false};
     std::unique_ptr<tito_fast::TitoNetwork<T>> network;
     {
       // Gone once they are packed.
