@@ -215,6 +215,6 @@ def _wants_gradient(network: TitoNetwork, *inputs: Tensor) -> bool:
         any(tensor.requires_grad for tensor in inputs)
         or any(parameter.requires_grad for parameter in network.parameters())
     )
-    if wants and (reason := problem(network)):
+    if wants and (reason := problem(network, with_gradients=True)):
         raise BackendUnavailableError(f"backend='native': {reason}; use backend='eager'")
     return wants
