@@ -2,7 +2,7 @@
 
     python -m benchmarks.cpu_report --out docs/benchmarks/cpu.json --page docs/benchmarks/cpu.md
 
-About twenty minutes on a quiet machine with two cores. With ``--join`` the JSON files of earlier runs of pytest-benchmark
+About twenty minutes on a quiet machine with two cores. With ``--join`` JSON files that pytest-benchmark wrote before
 are taken instead of measuring.
 """
 
