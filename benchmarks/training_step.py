@@ -7,8 +7,7 @@ Run as a program it takes one step in a process of its own and writes the peak o
 import argparse
 import copy
 import json
-import os
-import resource
+import re
 import sys
 from pathlib import Path
 
@@ -116,16 +115,20 @@ def peak_of_step(system: System, n_features: int, backend: str) -> dict[str, flo
     step()
     step.reset()
     step.draw(system)
-    before = resident_bytes()
+    before = resident_bytes("VmRSS")
     loss, _ = step()
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resident_bytes("VmHWM")
     return {"loss": loss, "peak_bytes": peak - before, "baseline_bytes": before}
 
 
-def resident_bytes() -> int:
-    """Return the memory that this process holds now."""
-    n_pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return n_pages * os.sysconf("SC_PAGE_SIZE")
+def resident_bytes(field: str) -> int:
+    """Return the memory that this process holds now (VmRSS), or held at most (VmHWM).
+
+    Not ``getrusage``: its maximum counts what the parent held when it started this process.
+    """
+    status = Path("/proc/self/status").read_text("ascii")
+    (kibibytes,) = re.findall(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    return 1024 * int(kibibytes)
 
 
 def main() -> None:

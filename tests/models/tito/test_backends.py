@@ -7,6 +7,7 @@ import torch
 from e3nn import o3
 from e3nn.util.test import assert_equivariant
 
+from tito_fast._extension import build_info
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.model import TitoModel
@@ -304,6 +305,8 @@ def test_float32_is_close_to_float64(make_case):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["default", "reduced"])
 def test_bfloat16_products_are_close(make_case, backend, name):
+    if backend == "native" and build_info()["isa"] != "avx512bf16":
+        pytest.skip("this machine has no bfloat16 products")
     case = make_case(VARIANTS[name], 9, 6, dtype=torch.float32)
     with torch.no_grad():
         exact = case.velocity(backend)
@@ -360,3 +363,14 @@ def test_vectors_come_from_one_noise_source_in_every_backend(make_case):
     first, *others = (case.velocity(backend, vectors=vectors) for backend in BACKENDS)
     for other in others:
         torch.testing.assert_close(other, first, rtol=0, atol=1e-11)
+
+
+def test_auto_is_native_on_a_cpu_but_not_for_bfloat16_gradients(make_case):
+    case = make_case(SMALL, 5, 3, dtype=torch.float32)
+    assert case.model.prepare(case.batch).backend == "native"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert case.model.prepare(case.batch).backend == "eager"
+        if build_info()["isa"] != "avx512bf16":
+            return
+        with pytest.raises(BackendUnavailableError, match="gradients are computed in float32"):
+            case.velocity("native")

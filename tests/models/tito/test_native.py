@@ -184,6 +184,19 @@ def test_weights_that_change_in_place_are_packed_again(make_batch):
     assert not torch.equal(run(model, batch), before)
 
 
+def test_what_the_kernels_would_read_unchecked_is_refused(make_batch):
+    model, batch = make_model(), make_batch(5)
+    with pytest.raises(ValueError, match="atomic_numbers: expected 0 to 166, got 200 to 200"):
+        model.prepare(replace(batch, atomic_numbers=torch.full((5,), 200)), backend="native")
+    with pytest.raises(ValueError, match="bond_type: expected 0 to 12, got"):
+        model.prepare(
+            replace(batch, bond_type=torch.full_like(batch.bond_type, 13)), backend="native"
+        )
+    prepared = model.prepare(batch, backend="native")
+    with pytest.raises(TypeError, match="scaled_positions: expected dtype float32, got float64"):
+        model.condition(prepared, torch.zeros(5, 3, dtype=torch.float64))
+
+
 def test_a_forgotten_gradient_is_not_possible(make_batch):
     model, batch = make_model(), make_batch(5)
     prepared = model.prepare(batch, backend="native")

@@ -53,8 +53,9 @@ def resolve_model_backend(backend: Backend, network: TitoNetwork) -> str:
     """
     check_model_backend(backend)
     if backend == "auto":
-        return "eager" if native_network.problem(network) else "native"
-    if backend == "native" and (problem := native_network.problem(network)):
+        wants = torch.is_grad_enabled()
+        return "eager" if native_network.problem(network, with_gradients=wants) else "native"
+    if backend == "native" and (problem := native_network.problem(network, with_gradients=False)):
         raise BackendUnavailableError(f"backend='native': {problem}; use backend='eager'")
     return backend
 

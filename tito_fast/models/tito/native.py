@@ -17,10 +17,12 @@ from tito_fast.data.batch import MoleculeBatch
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito import native_autograd
 from tito_fast.models.tito.graph import EdgeList, complete_edges
+from tito_fast.models.tito.layers import N_ATOM_TYPES, N_BOND_TYPES
 from tito_fast.models.tito.native_network import packed_network, problem
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.types import VECTOR_STARTS
+from tito_fast.validation import check_dtype
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,25 @@ class NativeConditioning:
 
 
 def prepare(network: TitoNetwork, batch: MoleculeBatch) -> NativeTables:
-    """Return the tables for ``batch``."""
+    """Return the tables for ``batch``.
+
+    Raises
+    ------
+    ValueError
+        If an atomic number or a bond type has no row in the embeddings; the kernels read them unchecked.
+    """
     del network
-    return NativeTables(batch, complete_edges(batch))
+    edges = complete_edges(batch)
+    _check_range("atomic_numbers", batch.atomic_numbers, N_ATOM_TYPES)
+    _check_range("bond_type", edges.edge_type, N_BOND_TYPES)
+    return NativeTables(batch, edges)
 
 
 def condition(
     network: TitoNetwork, tables: NativeTables, scaled_positions: Tensor
 ) -> NativeConditioning:
     """Run the conditioning network over the state at t."""
+    _check_dtypes(network, scaled_positions=scaled_positions)
     if network.config.scaled_cutoff is not None:
         return NativeConditioning(scaled_positions, None, None)
     if _wants_gradient(network, scaled_positions):
@@ -91,6 +103,7 @@ def velocity(
     vectors: Tensor,
 ) -> Tensor:
     """Return ``center(x_t + readout)``, (n_atoms, 3), model units."""
+    _check_dtypes(network, x_t=x_t, vectors=vectors)
     current = conditioning.scaled_positions
     if _wants_gradient(network, x_t, vectors, current, *encodings):
         features, graph = conditioning.differentiable, tables.graph
@@ -139,6 +152,7 @@ def rollout_step(
     molecule_encodings : list of Tensor, each (n_molecules, F)
         Temperature where the model has one, lag.
     """
+    _check_dtypes(network, scaled_positions=scaled_positions)
     positions = scaled_positions.contiguous()
     result = torch.empty_like(positions)
     rows = torch.stack(molecule_encodings, dim=1).contiguous()
@@ -183,11 +197,24 @@ def _features(network: TitoNetwork, tables: NativeTables, scaled_positions: Tens
     return features
 
 
+def _check_range(name: str, values: Tensor, end: int) -> None:
+    if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < end:
+        raise ValueError(
+            f"{name}: expected 0 to {end - 1}, got {int(values.min())} to {int(values.max())}"
+        )
+
+
+def _check_dtypes(network: TitoNetwork, **tensors: Tensor) -> None:
+    dtype = next(network.parameters()).dtype
+    for name, tensor in tensors.items():
+        check_dtype(name, tensor, dtype)
+
+
 def _wants_gradient(network: TitoNetwork, *inputs: Tensor) -> bool:
     wants = torch.is_grad_enabled() and (
         any(tensor.requires_grad for tensor in inputs)
         or any(parameter.requires_grad for parameter in network.parameters())
     )
-    if wants and (reason := problem(network)):
+    if wants and (reason := problem(network, with_gradients=True)):
         raise BackendUnavailableError(f"backend='native': {reason}; use backend='eager'")
     return wants

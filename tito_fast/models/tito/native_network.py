@@ -88,12 +88,12 @@ def packed_network(network: TitoNetwork) -> PackedNetwork:
     BackendUnavailableError
         If the compiled kernels do not run on these parameters, or not in the precision in force.
     """
-    if reason := problem(network):
+    if reason := problem(network, with_gradients=False):
         raise BackendUnavailableError(f"backend='native': {reason}; use backend='eager'")
     return _CACHE.get(network, has_half_products=torch.is_autocast_enabled("cpu"))
 
 
-def problem(network: TitoNetwork) -> str:
+def problem(network: TitoNetwork, *, with_gradients: bool) -> str:
     """Return why the compiled kernels cannot run on ``network`` here and now, or an empty string."""
     parameter = next(network.parameters())
     if reason := native_cpu_problem():
@@ -102,12 +102,14 @@ def problem(network: TitoNetwork) -> str:
         return f"message passing runs on CPU tensors in this version, got {parameter.device.type}"
     if parameter.dtype not in (torch.float32, torch.float64):
         return f"expected float32 or float64 weights, got {parameter.dtype}"
-    return _autocast_problem(parameter.dtype) if torch.is_autocast_enabled("cpu") else ""
+    if not torch.is_autocast_enabled("cpu"):
+        return ""
+    return _autocast_problem(parameter.dtype, with_gradients=with_gradients)
 
 
-def _autocast_problem(dtype: torch.dtype) -> str:
+def _autocast_problem(dtype: torch.dtype, *, with_gradients: bool) -> str:
     autocast, isa = torch.get_autocast_dtype("cpu"), build_info()["isa"]
-    if torch.is_grad_enabled():
+    if with_gradients:
         return "gradients are computed in float32 and float64 only, got autocast"
     if autocast != torch.bfloat16 or dtype != torch.float32:
         return f"expected autocast of float32 to bfloat16, got {dtype} to {autocast}"
