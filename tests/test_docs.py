@@ -1,6 +1,7 @@
 """The documentation is true: its code runs, its commands parse, its tables and links are the code's."""
 
 import importlib
+import inspect
 import re
 import shlex
 from dataclasses import dataclass, fields, is_dataclass
@@ -234,6 +235,58 @@ def test_units_and_solvers_are_those_of_the_code():
     assert {name: (int(a), int(b)) for name, a, b in rows} == {
         name: (solver.order, solver.n_evaluations) for name, solver in SOLVERS.items()
     }
+
+
+def first_cells(name, heading):
+    """Return the code in the first column of the first table under a heading."""
+    text = (ROOT / "docs" / name).read_text("utf-8").partition(f"## {heading}\n")[2]
+    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)[0]
+    return re.findall(r"^\| `([^`]+)` \|", table.partition("|--")[2], re.MULTILINE)
+
+
+def test_precisions_backends_and_instruction_sets_are_those_of_the_code():
+    from tito_fast.types import BACKENDS, PRECISIONS  # noqa: PLC0415  imports torch
+
+    assert first_cells("sampling.md", "Precision") == list(PRECISIONS)
+    assert set(first_cells("models.md", "Backends")) == set(BACKENDS) - {"auto"}
+    cmake = (ROOT / "CMakeLists.txt").read_text("utf-8")
+    sets = re.findall(r"^set\(isa_flags_(\w+)", cmake, re.MULTILINE)
+    assert first_cells("install.md", "Instruction sets") == sets
+
+
+def test_every_operation_is_on_its_page_with_its_signature():
+    from tito_fast import ops  # noqa: PLC0415  imports torch
+
+    names = {row.op for row in ops.op_table()}
+    text = (ROOT / "docs" / "ops.md").read_text("utf-8")
+    documented = re.findall(r"^\| `(\w+)(\([^`]*\))` \|", text, re.MULTILINE)
+    assert dict(documented) == {name: signature_of(getattr(ops, name)) for name in names}
+    table = README.read_text("utf-8").partition("| [operation]")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", table)) == names
+
+
+def signature_of(function):
+    """Return a function's signature without types, and without the backend that every op takes."""
+    signature = inspect.signature(function)
+    kept = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+        if parameter.name != "backend"
+    ]
+    return str(inspect.Signature(kept))
+
+
+def test_the_devices_of_native_operations_are_those_of_the_code():
+    from tito_fast.ops import op_table  # noqa: PLC0415  imports torch
+
+    text = (ROOT / "docs" / "ops.md").read_text("utf-8")
+    documented = re.findall(r"^\| `(\w+)` \| ([a-z, ]+) \|", text, re.MULTILINE)
+    no_kernel = re.compile("has no native kernel")
+    expected = {}
+    for row in op_table():
+        if row.backend == "native" and not no_kernel.search(row.reason):
+            expected.setdefault(row.op, []).append(row.device)
+    assert {name: cell.split(", ") for name, cell in documented} == expected
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
