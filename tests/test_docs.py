@@ -241,7 +241,7 @@ def first_cells(name, heading):
     """Return the code in the first column of the first table under a heading."""
     text = (ROOT / "docs" / name).read_text("utf-8").partition(f"## {heading}\n")[2]
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)[0]
-    return re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    return re.findall(r"^\| `([^`]+)` \|", table.partition("|--")[2], re.MULTILINE)
 
 
 def test_precisions_backends_and_instruction_sets_are_those_of_the_code():
