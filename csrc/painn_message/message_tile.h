@@ -175,21 +175,29 @@ void expand_edges(const MessageLayer<T>& layer, const PairFilter<T>& filter, int
                     static_cast<const T*>(nullptr), out, layer.edge_row);
 }
 
+// Rows of a1 = the sources' shares of phi's first linear, and the edges' where they were computed
+// before.
+template <typename T>
+void gather_shares(const MessageLayer<T>& layer, std::int64_t first_edge, int n_rows, T* a1) {
+  const std::int64_t stride = row_stride<T>(layer.weights->width);
+  for (int r = 0; r < n_rows; ++r) {
+    const T* const share = layer.source_share + layer.source[first_edge + r] * stride;
+    const T* const edge =
+        layer.edge_share == nullptr ? nullptr : layer.edge_share + (first_edge + r) * stride;
+    T* const row = a1 + r * stride;
+    for (int c = 0; c < stride; c += kLanes<T>) {
+      store(row + c, edge == nullptr ? load(share + c) : load(share + c) + load(edge + c));
+    }
+  }
+}
+
 // Fills tile.a1 with the first linear of phi for n_rows edges.
 template <typename T>
 void first_linear(const MessageLayer<T>& layer, std::int64_t first_edge, int n_rows,
                   const MlpTile<T>& tile) {
   const PackedMessage<T>& weights = *layer.weights;
   const std::int64_t stride = row_stride<T>(weights.width);
-  for (int r = 0; r < n_rows; ++r) {
-    const T* const share = layer.source_share + layer.source[first_edge + r] * stride;
-    const T* const edge =
-        layer.edge_share == nullptr ? nullptr : layer.edge_share + (first_edge + r) * stride;
-    T* const row = tile.a1 + r * stride;
-    for (int c = 0; c < stride; c += kLanes<T>) {
-      store(row + c, edge == nullptr ? load(share + c) : load(share + c) + load(edge + c));
-    }
-  }
+  gather_shares(layer, first_edge, n_rows, tile.a1);
   if (layer.edge_share != nullptr) return;
   const PackedLinear<T>& first = weights.phi.first;
   gemm<Start::kSum>(n_rows, first.n_in, first.n_out, layer.edges_in + first_edge * layer.edge_row,

@@ -50,15 +50,7 @@ inline void first_linear16(const MessageLayer<float>& layer, const HalfMessage& 
                            const HalfTile& half_tile) {
   const PackedMessage<float>& weights = *layer.weights;
   const std::int64_t stride = row_stride<float>(weights.width);
-  for (int r = 0; r < n_rows; ++r) {
-    const float* const share = layer.source_share + layer.source[first_edge + r] * stride;
-    const float* const edge =
-        layer.edge_share == nullptr ? nullptr : layer.edge_share + (first_edge + r) * stride;
-    float* const row = tile.a1 + r * stride;
-    for (int c = 0; c < stride; c += kLanes<float>) {
-      store(row + c, edge == nullptr ? load(share + c) : load(share + c) + load(edge + c));
-    }
-  }
+  gather_shares(layer, first_edge, n_rows, tile.a1);
   if (layer.edge_share != nullptr) return;
   const int n_in = weights.phi.first.n_in;
   round_rows(n_rows, row_stride<float>(n_in), layer.edges_in + first_edge * layer.edge_row,

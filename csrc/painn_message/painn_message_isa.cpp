@@ -1,24 +1,13 @@
 // The message op on arrays as torch holds them.
 #include "painn_message/painn_message_isa.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
+#include "common/threads.h"
 #include "painn_message/message_backward.h"
 #include "painn_message/message_tile.h"
 
 namespace tito_fast {
 namespace TITO_ISA {
 namespace {
-
-int thread_number() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 // Rows of atoms, padded to whole vectors: the array itself where they are already.
 template <typename T>

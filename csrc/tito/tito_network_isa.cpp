@@ -1,11 +1,8 @@
 #include "tito/tito_network_isa.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <new>
 
+#include "common/threads.h"
 #include "ode_step/ode_step.h"
 #include "philox_normal/philox_normal.h"
 #include "tito/tito_layers.h"
@@ -13,22 +10,6 @@
 namespace tito_fast {
 namespace TITO_ISA {
 namespace {
-
-int thread_number() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
-
-int team_size() {
-#ifdef _OPENMP
-  return omp_get_num_threads();
-#else
-  return 1;
-#endif
-}
 
 // States of one rollout step.
 template <typename T>

@@ -26,6 +26,9 @@ _BACKEND_MODULES: dict[str, ModuleType] = {
     "native": native,
 }
 
+# Backends that take a rollout step in one call.
+_WHOLE_STEPS = {"native": native.rollout_step}
+
 MODEL_BACKENDS = tuple(_BACKEND_MODULES)
 """Backends that run the network in this version."""
 
@@ -216,7 +219,7 @@ class TitoModel:
         -----
         Bit for bit what the solver's steps over :meth:`velocity` give, in one call without the interpreter's lock.
         """
-        step = getattr(_BACKEND_MODULES[prepared.backend], "rollout_step", None)
+        step = _WHOLE_STEPS.get(prepared.backend)
         if step is None:
             return None
         times = torch.tensor(
@@ -229,7 +232,7 @@ class TitoModel:
         _, *molecule_encodings = self.network.encode(
             torch.zeros_like(lag_time_ps), lag_time_ps, temperature_k
         )
-        result: Tensor = step(
+        return step(
             self.network,
             prepared.tables,
             scaled_positions,
@@ -238,7 +241,6 @@ class TitoModel:
             noise=noise,
             settings=settings,
         )
-        return result
 
     def check_molecules(self, molecules: Iterable[Molecule]) -> None:
         """Raise ``ValueError`` if a molecule holds an element, bond or charge the model never saw."""
