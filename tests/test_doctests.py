@@ -38,6 +38,6 @@ def test_importing_the_package_imports_nothing_slow_or_optional():
         "print(sorted(slow & set(sys.modules)))"
     )
     found = subprocess.run(  # noqa: S603  our own interpreter
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"

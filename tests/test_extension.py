@@ -71,7 +71,7 @@ def test_an_instruction_set_can_be_forced_and_an_unknown_one_is_refused():
     def run(name):
         code = "from tito_fast._extension import build_info; print(build_info()['isa'])"
         return subprocess.run(  # noqa: S603, own interpreter
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],
             env=os.environ | {"TITO_FAST_ISA": name},
             capture_output=True,
             text=True,

@@ -188,7 +188,14 @@ def test_ctrl_c_says_how_to_go_on(sample, monkeypatch):
 
 def test_a_full_disk_is_named_and_loses_nothing(model_file, tmp_path):
     command = [
-        *(sys.executable, "-c", "from tito_fast.cli.main import main; main()", "sample", "CO"),
+        *(
+            sys.executable,
+            "-P",
+            "-c",
+            "from tito_fast.cli.main import main; main()",
+            "sample",
+            "CO",
+        ),
         *("--model", model_file, "--lag", "10ps", "--n-steps", "60", "--ode-steps", "1"),
         *("--out", "run", "--no-figure"),
     ]
@@ -234,7 +241,7 @@ def test_help_imports_neither_torch_nor_other_slow_packages():
         "print(sorted({'torch', 'mdtraj', 'rdkit', 'matplotlib', 'scipy', 'numpy'} & set(sys.modules)))"
     )
     found = subprocess.run(  # noqa: S603  our own interpreter
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert found.stdout.splitlines()[-1] == "[]"
     assert "sample" in found.stdout

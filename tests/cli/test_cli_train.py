@@ -119,7 +119,7 @@ def test_a_terminal_gets_a_bar(config_path):
     program = "import typer; from tito_fast.cli.train import train; typer.run(train)"
     leader, follower = pty.openpty()
     process = subprocess.Popen(  # noqa: S603  our own interpreter
-        [sys.executable, "-c", program, str(config_path)],
+        [sys.executable, "-P", "-c", program, str(config_path)],
         stdout=follower,
         stderr=subprocess.PIPE,
         env={

@@ -26,7 +26,18 @@ def test_gradients_match_reference_and_rows_stand_alone(isa):
     # Not random: one even width, one odd, and those that fill vectors.
     chosen = "(gradients_match and (24 or 63 or 128)) or batch_equals_loop or any_width"
     done = subprocess.run(  # noqa: S603, our own interpreter and files
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            chosen,
+            *files,
+        ],
         env=os.environ | {"TITO_FAST_ISA": isa},
         capture_output=True,
         text=True,

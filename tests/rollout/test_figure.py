@@ -168,4 +168,4 @@ def test_a_run_without_frames_is_refused(tmp_path):
 
 def test_importing_the_module_does_not_import_matplotlib():
     code = "import sys, tito_fast.rollout.figure; sys.exit('matplotlib.pyplot' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603  our own code
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)  # noqa: S603  our own code

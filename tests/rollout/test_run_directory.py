@@ -218,7 +218,7 @@ def test_a_killed_process_lets_go(tmp_path, ethanol):
         "time.sleep(60)\n"
     )
     with subprocess.Popen(  # noqa: S603  our own interpreter and code
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(RuntimeError, match="another process is writing"):

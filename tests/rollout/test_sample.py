@@ -274,7 +274,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, model):
         sampling.sample("CCO", {config!r}, out="run", model="model.safetensors")
         """
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)  # noqa: S603  our own interpreter
+    process = subprocess.Popen([sys.executable, "-P", "-c", code], cwd=tmp_path)  # noqa: S603  our own interpreter
     state = tmp_path / "run" / "state.npz"
     deadline = time.monotonic() + 120
     while not state.exists():

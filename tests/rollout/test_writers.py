@@ -230,7 +230,7 @@ def test_a_killed_writer_leaves_a_file_that_resumes(tmp_path, butanol, kind):
         "    print(writer.flush(sync=False), frame, flush=True)\n"
     )
     with subprocess.Popen(  # noqa: S603  our own interpreter and code
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True
     ) as process:
         for _ in range(30):
             token, n_frames = map(int, process.stdout.readline().split())

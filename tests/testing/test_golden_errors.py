@@ -77,7 +77,15 @@ def test_one_dtype_alone(good, capsys):
 
 
 def test_module_runs_as_a_command(bad):
-    command = [sys.executable, "-m", "tito_fast.testing.golden", str(bad), "--dtype", "float64"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "tito_fast.testing.golden",
+        str(bad),
+        "--dtype",
+        "float64",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 1
     assert "FAIL" in done.stdout

@@ -79,7 +79,7 @@ def test_importing_the_package_loads_no_slow_package():
         "assert not {'rdkit', 'mdtraj'} & set(sys.modules);"
         "r.read_molecule; assert 'rdkit' in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own code
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)  # noqa: S603 - our own code
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -267,7 +267,7 @@ def test_every_instruction_set_agrees_with_the_reference(isa):
     if names.index(isa) > names.index(best):
         pytest.skip(f"this machine runs at most {best}")
     result = subprocess.run(  # noqa: S603, own interpreter
-        [sys.executable, "-c", SCRIPT, isa],
+        [sys.executable, "-P", "-c", SCRIPT, isa],
         env=os.environ | {"TITO_FAST_ISA": isa, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -145,7 +145,7 @@ def test_every_instruction_set_matches_reference(isa):
     if ISAS.index(isa) > ISAS.index(best):
         pytest.skip(f"this machine runs {best} at most")
     done = subprocess.run(  # noqa: S603, our own interpreter and text
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-P", "-c", SCRIPT],
         env=os.environ | {"TITO_FAST_ISA": isa, "PYTHONPATH": str(HERE)},
         capture_output=True,
         text=True,

@@ -484,7 +484,7 @@ def test_every_instruction_set_gives_the_same_bits(isa, tmp_path):
         "torch.save([tuple(graph) for graph in graphs], sys.argv[1] + '/graphs.pt')\n"
     )
     subprocess.run(  # noqa: S603, our own interpreter
-        [sys.executable, "-c", script, str(tmp_path), isa],
+        [sys.executable, "-P", "-c", script, str(tmp_path), isa],
         env=os.environ | {"TITO_FAST_ISA": isa},
         check=True,
     )
