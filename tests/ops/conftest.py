@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tito_fast.ops import MlpParameters
-from tito_fast.testing.tolerance import check_against_reference
+from tito_fast.testing.tolerance import check_draws_against_reference
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +50,7 @@ def draw_parameters():
 
 @pytest.fixture
 def check_draws():
-    """Return a function that holds an op to the tolerance over several draws of its inputs.
-
-    The largest error of a single row is a matter of luck in both codes; over several it is not.
-    """
+    """Return a function that holds an op to the tolerance over several draws of its inputs."""
 
     def evaluate(function, tensors, dtype, backend, *, gradients):
         leaves = [tensor.to(dtype).clone().requires_grad_(gradients) for tensor in tensors]
@@ -83,6 +80,6 @@ def check_draws():
             ours, theirs, reference64 = (
                 torch.stack([results[index] for results in each]) for each in (kernel, plain, exact)
             )
-            check_against_reference(ours, theirs, reference64, name=f"tensor {index}")
+            check_draws_against_reference(ours, theirs, reference64, name=f"tensor {index}")
 
     return check

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tito_fast.testing.tolerance import check_against_reference
+from tito_fast.testing.tolerance import check_against_reference, check_draws_against_reference
 
 EXACT = torch.tensor([1.0, -4.0, 0.5], dtype=torch.float64)
 
@@ -26,6 +26,17 @@ def test_floor_is_relative_to_the_scale_and_tighter_in_float64():
     with pytest.raises(AssertionError, match="kernel: expected an error"):
         check_against_reference(off_by(1e-12, torch.float64), EXACT, EXACT)
     check_against_reference(off_by(1e-14, torch.float64), EXACT, EXACT)
+
+
+def test_over_draws_the_mean_square_counts():
+    exact = EXACT.expand(4, 3)
+    plain = torch.stack([off_by(error) for error in (1e-3, 1e-3, 1e-3, 1e-3)])
+    lucky_but_once = torch.stack([off_by(error) for error in (1e-4, 1e-4, 1e-4, 3e-3)])
+    report = check_draws_against_reference(lucky_but_once, plain, exact)
+    assert report.kernel_error == pytest.approx(1.5e-3, rel=1e-2)
+    always_worse = torch.stack([off_by(2.1e-3)] * 4)
+    with pytest.raises(AssertionError, match=r"kernel: expected an error of at most 0\.002"):
+        check_draws_against_reference(always_worse, plain, exact)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
