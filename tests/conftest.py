@@ -2,12 +2,17 @@
 
 import contextlib
 import importlib.util
+import os
 import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+# Before any kernel is defined: without a GPU they are interpreted on CPU tensors.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.data.molecule import Molecule
@@ -41,6 +46,13 @@ def random_molecule(n_atoms, *, seed=0, name=None):
         chain_ids=("A",) * n_atoms,
         formal_charges=(0,) * n_atoms,
     )
+
+
+@pytest.fixture(scope="session")
+def triton_device():
+    """Where Triton kernels run here: compiled on a GPU, or interpreted on the CPU."""
+    pytest.importorskip("triton", reason="Triton is not installed; it exists for Linux only")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture

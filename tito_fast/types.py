@@ -13,3 +13,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 VectorStart = Literal["randn", "randn_fixed", "zeros"]
 VECTOR_STARTS: tuple[VectorStart, ...] = get_args(VectorStart)
+
+ProductPrecision = Literal["ieee", "fp32", "tf32", "bf16"]
+"""How the Triton kernels multiply float32: exactly, as three bf16 products, or rounded to TF32 or bf16."""
+PRODUCT_PRECISIONS: tuple[ProductPrecision, ...] = get_args(ProductPrecision)

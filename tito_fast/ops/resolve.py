@@ -1,8 +1,10 @@
 """Which backend an op runs on: one documented order, and the reason where one cannot run.
 
 A backend that was named runs or raises. ``auto`` takes the native kernel for the tensor's device
-(C++ on CPU tensors, CUDA on CUDA tensors) where it was built and runs here, else the reference.
-The references of these ops are plain PyTorch for every device, so ``eager`` names the same code.
+(C++ on CPU tensors, CUDA on CUDA tensors) where it was built and runs here, else on CUDA tensors the
+Triton kernel where there is one and it takes such arguments, else the reference. Triton's interpreter
+on CPU tensors must be named. The references of these ops are plain PyTorch for every device, so
+``eager`` names the same code.
 """
 
 from dataclasses import dataclass
@@ -12,10 +14,11 @@ import torch
 
 from tito_fast._extension import native_cpu_problem, native_cuda_problem
 from tito_fast.errors import BackendUnavailableError
+from tito_fast.ops.triton_launch import triton_problem
 from tito_fast.types import BACKENDS, Backend
 from tito_fast.validation import check_choice
 
-Implementation = Literal["reference", "native"]
+Implementation = Literal["reference", "native", "triton"]
 
 _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "center": ("cpu", "cuda"),
@@ -30,6 +33,8 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "readout_step": ("cpu",),
     "time_embed": ("cpu",),
 }
+
+_TRITON_OPS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ class OpRow:
 def backend_problem(op: str, backend: Backend, device_type: str) -> str:
     """Return why ``backend`` of ``op`` cannot run on ``device_type``, or an empty string."""
     if backend == "triton":
-        return f"{op} has no Triton kernel"
+        return triton_problem(device_type) if op in _TRITON_OPS else f"{op} has no Triton kernel"
     if backend in ("reference", "eager", "auto"):
         return ""
     if device_type not in _NATIVE_DEVICES[op]:
@@ -54,8 +59,21 @@ def backend_problem(op: str, backend: Backend, device_type: str) -> str:
     return native_cpu_problem() if device_type == "cpu" else native_cuda_problem()
 
 
-def resolve_backend(op: str, backend: Backend, device: torch.device) -> Implementation:
+def resolve_backend(
+    op: str, backend: Backend, device: torch.device, *, triton_limit: str = ""
+) -> Implementation:
     """Return the implementation that ``backend`` means for tensors on ``device``.
+
+    Parameters
+    ----------
+    op
+        Name of the op.
+    backend
+        What was asked for.
+    device
+        Of the tensors.
+    triton_limit
+        Why the op's Triton kernel does not take these arguments, or an empty string.
 
     Raises
     ------
@@ -68,11 +86,17 @@ def resolve_backend(op: str, backend: Backend, device: torch.device) -> Implemen
     if backend in ("reference", "eager"):
         return "reference"
     if backend == "auto":
-        return "reference" if backend_problem(op, "native", device.type) else "native"
+        if not backend_problem(op, "native", device.type):
+            return "native"
+        is_cuda = device.type == "cuda"
+        has_triton = is_cuda and not (triton_limit or backend_problem(op, "triton", "cuda"))
+        return "triton" if has_triton else "reference"
     problem = backend_problem(op, backend, device.type)
+    if backend == "triton":
+        problem = problem or triton_limit
     if problem:
         raise BackendUnavailableError(f"backend={backend!r}: {problem}")
-    return "native"
+    return "triton" if backend == "triton" else "native"
 
 
 def op_table() -> list[OpRow]:

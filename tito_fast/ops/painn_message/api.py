@@ -177,6 +177,7 @@ def _check_graph(graph: MessageGraph, like: Tensor) -> None:
     n_edges = graph.source.numel()
     shapes: dict[str, tuple[int | str, ...]] = {
         "edge_ptr": ("n_atoms + 1",),
+        "source_ptr": ("n_atoms + 1",),
         "pair_edges": ("n_pairs", 2),
         "batch_ptr": ("n_molecules + 1",),
     }
@@ -184,7 +185,7 @@ def _check_graph(graph: MessageGraph, like: Tensor) -> None:
         check_shape(f"graph.{name}", tensor, shapes.get(name, (n_edges,)))
         check_dtype(f"graph.{name}", tensor, torch.int64)
         check_same_device(f"graph.{name}", tensor, "scalars", like)
-        if name in ("edge_ptr", "batch_ptr") and tensor.numel() == 0:
+        if name.endswith("_ptr") and tensor.numel() == 0:
             raise ValueError(f"graph.{name}: expected one start or more, got none")
 
 

@@ -21,6 +21,10 @@ class MessageGraph(NamedTuple):
     pair_edges : (n_pairs, 2) int64
         Edges of each pair; the second is -1 where only one direction is an edge.
     batch_ptr : (n_molecules + 1,) int64
+    source_ptr : (n_atoms + 1,) int64
+        CSR starts by source.
+    source_edges : (n_edges,) int64
+        Edges sorted by source, then by receiver.
     """
 
     source: Tensor
@@ -29,6 +33,8 @@ class MessageGraph(NamedTuple):
     edge_pair: Tensor
     pair_edges: Tensor
     batch_ptr: Tensor
+    source_ptr: Tensor
+    source_edges: Tensor
 
     @property
     def n_atoms(self) -> int:
@@ -64,8 +70,7 @@ def message_graph(edge_index: Tensor, *, batch_ptr: Tensor, n_atoms: int) -> Mes
     if bool((receiver.diff() < 0).any()):
         raise ValueError("edge_index: expected edges sorted by receiver, got others; sort them")
     device = edge_index.device
-    edge_ptr = torch.zeros(n_atoms + 1, dtype=torch.int64, device=device)
-    edge_ptr[1:] = torch.bincount(receiver, minlength=n_atoms).cumsum(0)
+    edge_ptr, source_ptr = _starts(receiver, n_atoms), _starts(source, n_atoms)
     low, high = torch.minimum(source, receiver), torch.maximum(source, receiver)
     pairs, edge_pair, counts = torch.unique(
         low * max(n_atoms, 1) + high, return_inverse=True, return_counts=True
@@ -79,4 +84,20 @@ def message_graph(edge_index: Tensor, *, batch_ptr: Tensor, n_atoms: int) -> Mes
     first, second = pair_edges[has_two].unbind(1)
     if bool((counts > 2).any()) or bool((receiver[first] == receiver[second]).any()):
         raise ValueError("edge_index: expected each edge once, got one that occurs twice")
-    return MessageGraph(source, receiver, edge_ptr, edge_pair, pair_edges, batch_ptr)
+    return MessageGraph(
+        source,
+        receiver,
+        edge_ptr,
+        edge_pair,
+        pair_edges,
+        batch_ptr,
+        source_ptr,
+        torch.argsort(source, stable=True),
+    )
+
+
+def _starts(atom: Tensor, n_atoms: int) -> Tensor:
+    """Return where the edges of each atom start among edges sorted by ``atom``."""
+    starts = torch.zeros(n_atoms + 1, dtype=torch.int64, device=atom.device)
+    starts[1:] = torch.bincount(atom, minlength=n_atoms).cumsum(0)
+    return starts

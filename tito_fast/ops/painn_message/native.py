@@ -81,7 +81,7 @@ def _call(
     whole = [None if tensor is None else tensor.contiguous() for tensor in tensors]
     edges = [tensor.contiguous() for tensor in graph]
     phi, filter_ = ([tensor.contiguous() for tensor in mlp] for mlp in (phi, filter_))
-    source, _, edge_ptr, edge_pair, pair_edges, batch_ptr = edges
+    source, _, edge_ptr, edge_pair, pair_edges, batch_ptr, *_ = edges
     scalars = tensors[0]
     width = 0 if scalars is None else scalars.shape[1]
     sizes = [edge_ptr.shape[0] - 1, source.shape[0], pair_edges.shape[0], batch_ptr.shape[0] - 1]
