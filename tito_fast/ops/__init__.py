@@ -9,6 +9,7 @@ from tito_fast.ops.ot_couple import ot_couple
 from tito_fast.ops.painn_message import (
     MessageGraph,
     MessageResult,
+    complete_graph,
     message_graph,
     painn_message,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "SteppedPositions",
     "UpdatedFeatures",
     "center",
+    "complete_graph",
     "edge_embed",
     "message_graph",
     "mlp",
