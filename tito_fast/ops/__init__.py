@@ -2,6 +2,7 @@
 
 from tito_fast.ops.center import center
 from tito_fast.ops.edge_embed import edge_embed
+from tito_fast.ops.edge_geometry import EdgeGeometry, edge_geometry
 from tito_fast.ops.mlp import mlp
 from tito_fast.ops.mlp_parameters import MlpParameters
 from tito_fast.ops.ode_step import ode_step
@@ -21,6 +22,7 @@ from tito_fast.ops.resolve import OpRow, op_table
 from tito_fast.ops.time_embed import time_embed
 
 __all__ = [
+    "EdgeGeometry",
     "MessageGraph",
     "MessageResult",
     "MlpParameters",
@@ -31,6 +33,7 @@ __all__ = [
     "center",
     "complete_graph",
     "edge_embed",
+    "edge_geometry",
     "message_graph",
     "mlp",
     "ode_step",

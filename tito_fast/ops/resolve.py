@@ -23,6 +23,7 @@ Implementation = Literal["reference", "native", "triton"]
 _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "center": ("cpu", "cuda"),
     "edge_embed": ("cpu",),
+    "edge_geometry": (),
     "mlp": ("cpu",),
     "ode_step": ("cpu", "cuda"),
     "ot_couple": ("cpu",),
@@ -34,7 +35,12 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "time_embed": ("cpu",),
 }
 
-_TRITON_OPS: frozenset[str] = frozenset({"painn_message"})
+_TRITON_OPS: frozenset[str] = frozenset(
+    {
+        "edge_geometry",
+        "painn_message",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
