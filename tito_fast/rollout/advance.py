@@ -11,6 +11,7 @@ from tito_fast.data.molecule import FloatArray
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.rollout.chunk import Chunk, Row, rows_per_chunk
 from tito_fast.rollout.config import RolloutConfig
+from tito_fast.rollout.frames import host_frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +63,8 @@ def advance(model: TitoModel, tasks: Sequence[Task], config: RolloutConfig) -> I
             first_step=first_step,
             last_step=config.n_rollout_steps,
         )
-        for step, scaled in enumerate(steps, start=first_step + 1):
-            yield Advanced(span, step, scaled.cpu())
+        for step, scaled in enumerate(host_frames(steps), start=first_step + 1):
+            yield Advanced(span, step, scaled)
 
 
 def _chunks(model: TitoModel, tasks: Sequence[Task], config: RolloutConfig) -> Iterator[slice]:

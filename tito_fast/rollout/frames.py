@@ -5,13 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tito_fast.data.molecule import FloatArray
-
 _N_BUFFERS = 2
 
 
-def host_frames(steps: Iterator[Tensor]) -> Iterator[FloatArray]:
-    """Yield each of ``steps`` as a float64 array on the host, one step late where that hides the copy.
+def host_frames(steps: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield each of ``steps`` on the host, one step late where that hides the copy.
 
     Parameters
     ----------
@@ -21,14 +19,14 @@ def host_frames(steps: Iterator[Tensor]) -> Iterator[FloatArray]:
 
     Yields
     ------
-    ndarray, shape of the tensors, float64
-        A new array each time.
+    Tensor
+        On the CPU, one that is not written again.
     """
     copies: list[_PinnedCopy] = []
     waiting: _PinnedCopy | None = None
     for index, scaled in enumerate(steps):
         if scaled.device.type != "cuda":
-            yield scaled.double().numpy()
+            yield scaled
             continue
         if len(copies) <= index % _N_BUFFERS:
             copies.append(_PinnedCopy(scaled))
@@ -58,7 +56,7 @@ class _PinnedCopy:
         # Its memory is not given to another tensor before the copy has read it.
         scaled.record_stream(self._stream)
 
-    def finish(self) -> FloatArray:
+    def finish(self) -> Tensor:
         """Wait for the copy and return it."""
         self._is_done.synchronize()
-        return self._host.to(torch.float64, copy=True).numpy()
+        return self._host.clone()
