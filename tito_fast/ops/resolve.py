@@ -38,6 +38,7 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
 _TRITON_OPS: frozenset[str] = frozenset(
     {
         "edge_geometry",
+        "philox_normal",
     }
 )
 
