@@ -39,6 +39,7 @@ _TRITON_OPS: frozenset[str] = frozenset(
     {
         "edge_geometry",
         "painn_message",
+        "philox_normal",
     }
 )
 
