@@ -27,7 +27,7 @@ from tito_fast.training.config import TrainingConfig
 # Who started this process, for one that a run started itself.
 _PARENT: Final = "TITO_FAST_PARENT_PID"
 # How long to wait to learn how a process ended whose connection broke.
-_ENDING_S: Final = 3.0
+_ENDING_S: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
