@@ -238,22 +238,46 @@ def _ending(code: int) -> str:
     return f"was killed ({name})"
 
 
-def watch(lost: Callable[[], str | None], *, grace_s: float = _GRACE_S) -> None:
+def watch(lost: Callable[[], str | None], *, grace_s: float = _GRACE_S) -> threading.Event:
     """End this process ``grace_s`` seconds after ``lost`` says that another one is gone.
 
     Most often the connection breaks and an error ends this process first; this is for those that
     wait where nothing breaks.
+
+    Returns
+    -------
+    threading.Event
+        Set it, and nothing is watched any more.
     """
+    is_over = threading.Event()
 
     def look() -> None:
         while (what := lost()) is None:
-            time.sleep(_POLL_S)
-        time.sleep(grace_s)
+            if is_over.wait(_POLL_S):
+                return
+        if is_over.wait(grace_s):
+            return
         sys.stderr.write(f"error: devices: {what}; run the same command again to go on\n")
         sys.stderr.flush()
         os._exit(1)
 
     threading.Thread(target=look, name="process-watch", daemon=True).start()
+    return is_over
+
+
+def same_command() -> list[str]:
+    """Return the command line of this process, to run it again.
+
+    Raises
+    ------
+    ValueError
+        In an interactive session, which is no command.
+    """
+    if hasattr(sys, "ps1") or "ipykernel" in sys.modules:
+        raise ValueError(
+            "devices: expected a command or a script, which is run once for each device, got an interactive session"
+        )
+    return [sys.executable, *sys.orig_argv[1:]]
 
 
 def parent_lost(parent: int) -> Callable[[], str | None]:

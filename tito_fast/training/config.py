@@ -10,6 +10,7 @@ import yaml
 
 from tito_fast.data.pairs import LAG_LAWS, LagLaw
 from tito_fast.models.tito.config import TitoConfig
+from tito_fast.processes import Devices, check_devices
 from tito_fast.types import COUPLINGS, PRECISIONS, Coupling, Precision
 from tito_fast.validation import check_at_least, check_choice, check_positive
 
@@ -138,7 +139,7 @@ class TrainingConfig:
     batch_size: int = 64
     precision: Precision = "fp32"
     device: str = "auto"
-    devices: int | Literal["auto"] = 1
+    devices: Devices = 1
     n_nodes: int = 1
     seed: int = 0
     flow_sigma: float = 0.001
@@ -163,8 +164,7 @@ class TrainingConfig:
             "checkpoint_every",
         ):
             check_at_least(name, getattr(self, name), 1)
-        if self.devices != "auto":
-            check_at_least("devices", self.devices, 1)
+        check_devices(self.devices)
         check_at_least("n_validation_pairs", self.n_validation_pairs, 0)
         _check_not_negative("flow_sigma", self.flow_sigma)
         if not 0 <= self.seed < 2**63:

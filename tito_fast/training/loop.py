@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tito_fast.data.pairs import PairSampler
 from tito_fast.data.store import Store, open_store
-from tito_fast.errors import NonFiniteError
+from tito_fast.errors import NonFiniteError, ProcessLostError
 from tito_fast.models.tito.config import ModelInfo
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.precision import forward_precision, matmul_precision
@@ -107,6 +107,8 @@ def train(
         If an extra is needed that is not installed.
     OSError
         If a file cannot be written; the last good state stays on disk.
+    ProcessLostError
+        If another process of the run ended; the last good state stays on disk.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, when the state is saved.
 
@@ -142,7 +144,14 @@ def train(
     try:
         with matmul_precision(config.precision):
             return _Run(config, workers, files, model, sources).finish(on_step)
+    except ProcessLostError as error:
+        if not workers.is_writer:
+            raise
+        raise ProcessLostError(
+            f"{error}; {files.kept()}; run the same command again to go on"
+        ) from error
     finally:
+        workers.close()
         files.close()
 
 
