@@ -192,7 +192,7 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
         grad_cross = grad_vectors
     d_hidden = torch.zeros_like(scalars)
     d_edges = torch.empty_like(edge_features)
-    d_vec = torch.empty_like(vec) if wants_geometry else vec.new_empty((0,))
+    d_vec = vec.new_zeros((2 if wants_geometry else 0, n_edges, 3))
     d_edge_dist = vec.new_empty((n_edges if wants_geometry else 0,))
     rows_launch = _launch(kernels.ROWS_LAUNCHES, scalars, precision)
     hidden_launch = _launch(kernels.HIDDEN_LAUNCHES, scalars, precision)
@@ -226,19 +226,19 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
                 edges.source_edges, weights.first, weights.second, weights.norms, work, *place,
                 **common, **hidden_launch.options,
             )  # fmt: skip
-            grid = (_cdiv(n_rows, blocks_launch.tile["ROWS"]),)
+            grid = (5 * _cdiv(n_rows, blocks_launch.tile["ROWS"]),)
             kernels.blocks_kernel[grid](
                 grad_scalars, grad_vectors, grad_edges, grad_cross,
                 grad_vectors if vectors is None else vectors, vec, edges.source, edges.receiver,
-                edges.source_edges, weights.last, weights.last_bias, work, d_vec, *place,
+                edges.source_edges, weights.last, weights.last_bias, work, d_vec, *place, n_edges,
                 HAS_VECTORS=has_vectors, HAS_EDGES=has_edges, WANTS_GEOMETRY=wants_geometry,
                 **common, **blocks_launch.options,
             )  # fmt: skip
             grid = (2 * _cdiv(n_rows, rows_launch.tile["ROWS"]),)
             kernels.rows_kernel[grid](
                 grad_edges, source_part, distances, edges.source, edges.edge_pair,
-                edges.source_edges, weights.first, weights.second, weights.norms, work, d_edges,
-                d_edge_dist, sums.norms, *place, ADDS_EDGES=has_edges and adds_edges,
+                edges.source_edges, weights.first, weights.second, weights.last, weights.norms, work,
+                d_edges, d_edge_dist, sums.norms, *place, HAS_VECTORS=has_vectors, HAS_EDGES=has_edges, ADDS_EDGES=has_edges and adds_edges,
                 WANTS_GEOMETRY=wants_geometry, **common, **rows_launch.options,
             )  # fmt: skip
             grid = (min(_cdiv(n_atoms, sources_launch.tile["ATOMS"]), _SOURCE_PROGRAMS),)
@@ -258,9 +258,9 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
     else:
         d_scalars = torch.zeros_like(scalars)
     d_source_weight = _source_weight(d_hidden, scalars, precision)
-    geometry = (d_edge_dist, d_vec)
+    geometry = (d_edge_dist, d_edge_dist)
     if wants_geometry:
-        geometry = (_of_pairs(d_edge_dist, edges.pair_edges) / distance_length, d_vec)
+        geometry = (_of_pairs(d_edge_dist, edges.pair_edges) / distance_length, d_vec.sum(0))
     return [
         d_scalars,
         d_vectors,

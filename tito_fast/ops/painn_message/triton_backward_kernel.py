@@ -12,8 +12,8 @@ the window:
 20       the gate, phi_0 w_0
 ======== =====================================================================================
 
-A window takes five launches: ``hidden_kernel`` (slots 0 to 5), ``blocks_kernel`` (gradients of the output blocks, those
-of h2 and g2, and the gate), ``rows_kernel`` (back through both hidden layers), ``sources_kernel`` (sums over the edges
+A window takes five launches: ``hidden_kernel`` (slots 0 to 5), ``blocks_kernel`` (gradients of the output blocks, and
+the gate), ``rows_kernel`` (back through both hidden layers), ``sources_kernel`` (sums over the edges
 of a source) and ``weights_kernel`` (sums over all edges). Sums that go on from window to window are read, added to and
 written by the one program that owns them, row after row: they do not depend on where windows end.
 
@@ -145,55 +145,23 @@ def hidden_kernel(
 
 
 @triton.jit
-def _through_block(
-    BLOCK: tl.constexpr,
-    d_product,
-    h2,
-    g2,
-    d_h2,
-    d_g2,
-    last,
-    last_bias,
-    work,
-    row,
-    mask,
-    slot_stride,
-    F: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Return block ``BLOCK`` of phi ⊙ filter, and d_h2 and d_g2 with its part added; store its gradients."""
-    feature = tl.arange(0, F)
-    phi_weight = last + BLOCK * F * F
-    filter_weight = last + (5 + BLOCK) * F * F
-    phi = product(h2, _forward_weight(phi_weight, F), PRECISION)
-    phi += tl.load(last_bias + BLOCK * F + feature)[None, :]
-    filter_ = product(g2, _forward_weight(filter_weight, F), PRECISION)
-    filter_ += tl.load(last_bias + (5 + BLOCK) * F + feature)[None, :]
-    d_phi = d_product * filter_
-    d_filter = d_product * phi
-    _keep(_tile(work + (8 + BLOCK) * slot_stride, row, F), d_phi, mask)
-    _keep(_tile(work + (15 + BLOCK) * slot_stride, row, F), d_filter, mask)
-    d_h2 += product(d_phi, _backward_weight(phi_weight, F), PRECISION)
-    d_g2 += product(d_filter, _backward_weight(filter_weight, F), PRECISION)
-    return phi * filter_, d_h2, d_g2
+def _is_there(block, HAS_VECTORS: tl.constexpr, HAS_EDGES: tl.constexpr):
+    """Return whether results depend on a block of gate, dir, ds, de, cross."""
+    there = (block == 1) | (block == 2)
+    if HAS_VECTORS:
+        there = there | (block == 0) | (block == 4)
+    if HAS_EDGES:
+        there = there | (block == 3)
+    return there
 
 
 @triton.jit
-def _along(base, atom, x0, x1, x2, mask, F: tl.constexpr):
-    """Return Σ_x base[atom, x] x_x of an array (n_atoms, 3, F) and numbers (m, 1), (m, F)."""
-    result = tl.load(_tile(base, 3 * atom, F), mask=mask, other=0.0) * x0
-    result += tl.load(_tile(base, 3 * atom + 1, F), mask=mask, other=0.0) * x1
-    return result + tl.load(_tile(base, 3 * atom + 2, F), mask=mask, other=0.0) * x2
+def _read(base, row, mask, F: tl.constexpr):
+    """Load rows of an array (n, F), (m, F); 0 where ``mask`` (m, 1) is not."""
+    return tl.load(_tile(base, row, F), mask=mask, other=0.0)
 
 
-@triton.jit
-def _over_features(base, atom, axis: tl.constexpr, weights, mask, F: tl.constexpr):
-    """Return Σ_f base[atom, axis, f] weights[:, f], (m,)."""
-    row = tl.load(_tile(base, 3 * atom + axis, F), mask=mask, other=0.0)
-    return tl.sum(row * weights, axis=1)
-
-
-@triton.jit(do_not_specialize=["start", "n_rows", "slot_stride"])
+@triton.jit(do_not_specialize=["start", "n_rows", "slot_stride", "n_edges"])
 def blocks_kernel(
     grad_scalars,
     grad_vectors,
@@ -211,6 +179,7 @@ def blocks_kernel(
     start,
     n_rows,
     slot_stride,
+    n_edges,
     F: tl.constexpr,
     ROWS: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -218,71 +187,55 @@ def blocks_kernel(
     HAS_EDGES: tl.constexpr,
     WANTS_GEOMETRY: tl.constexpr,
 ):
-    """Take the gradients of ROWS edges through the five blocks of phi ⊙ filter.
+    """Take the gradients of ROWS edges through one block of phi ⊙ filter.
 
     With p_c = phi_c w_c: d p = (Σ_x dV_ix v_jx, Σ_x dV_ix u_x, dS_i, dE, Σ_x dC_ix u_x) for gate, dir, ds, de, cross,
-    where dC (``grad_cross``) is the gradient of Σ_j cross_ij u_ij; d phi_c = d p_c w_c, d w_c = d p_c phi_c;
-    d h2 = Σ_c d phi_c W_c, d g2 = Σ_c d w_c V_c. Writes slots 8 - 12 and 15 - 19 (those of blocks that are there), d h2
-    to 7, d g2 to 14, the gate to 20, and ``d_vec`` (n_edges, 3) = Σ_f dir dV_ix + cross dC_ix if wanted.
+    where dC (``grad_cross``) is the gradient of Σ_j cross_ij u_ij; d phi_c = d p_c w_c, d w_c = d p_c phi_c. Writes
+    them to slots 8 + c and 15 + c, the gate to 20, and, if wanted, what dir and cross give to the edges' vectors:
+    ``d_vec`` (2, n_edges, 3), Σ_f dir dV_ix and Σ_f cross dC_ix. Programs: 5 cdiv(n_rows, ROWS), blocks innermost;
+    those of blocks that are not there return.
     """
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    is_row = row < n_rows
-    mask = is_row[:, None]
-    edge = tl.load(source_edges + start + row, mask=is_row, other=0)
-    i = tl.load(receiver + edge, mask=is_row, other=0)
-    u0 = tl.load(vec_saturated + 3 * edge, mask=is_row, other=0.0)[:, None]
-    u1 = tl.load(vec_saturated + 3 * edge + 1, mask=is_row, other=0.0)[:, None]
-    u2 = tl.load(vec_saturated + 3 * edge + 2, mask=is_row, other=0.0)[:, None]
-    h2 = _reload(_tile(work + 2 * slot_stride, row, F), mask, u0)
-    g2 = _reload(_tile(work + 5 * slot_stride, row, F), mask, u0)
+    block = tl.program_id(0) % 5
+    if _is_there(block, HAS_VECTORS, HAS_EDGES):
+        row = tl.program_id(0) // 5 * ROWS + tl.arange(0, ROWS)
+        is_row = row < n_rows
+        mask = is_row[:, None]
+        feature = tl.arange(0, F)
+        phi_bias = tl.load(last_bias + block * F + feature)[None, :]
+        phi = _reload(_tile(work + 2 * slot_stride, row, F), mask, phi_bias)
+        phi = product(phi, _forward_weight(last + block * F * F, F), PRECISION) + phi_bias
+        filter_bias = tl.load(last_bias + (5 + block) * F + feature)[None, :]
+        filter_ = _reload(_tile(work + 5 * slot_stride, row, F), mask, filter_bias)
+        filter_ = product(filter_, _forward_weight(last + (5 + block) * F * F, F), PRECISION)
+        filter_ += filter_bias
 
-    d_product = _along(grad_vectors, i, u0, u1, u2, mask, F)
-    d_h2 = tl.zeros_like(d_product)
-    d_g2 = tl.zeros_like(d_product)
-    direction, d_h2, d_g2 = _through_block(
-        1, d_product, h2, g2, d_h2, d_g2, last, last_bias, work, row, mask, slot_stride, F, PRECISION
-    )
-    if WANTS_GEOMETRY:
-        du0 = _over_features(grad_vectors, i, 0, direction, mask, F)
-        du1 = _over_features(grad_vectors, i, 1, direction, mask, F)
-        du2 = _over_features(grad_vectors, i, 2, direction, mask, F)
-    if HAS_VECTORS:
-        d_product = _along(grad_cross, i, u0, u1, u2, mask, F)
-        cross, d_h2, d_g2 = _through_block(
-            4, d_product, h2, g2, d_h2, d_g2, last, last_bias, work, row, mask, slot_stride, F,
-            PRECISION,
-        )  # fmt: skip
-        if WANTS_GEOMETRY:
-            du0 += _over_features(grad_cross, i, 0, cross, mask, F)
-            du1 += _over_features(grad_cross, i, 1, cross, mask, F)
-            du2 += _over_features(grad_cross, i, 2, cross, mask, F)
-        j = tl.load(source + edge, mask=is_row, other=0)
-        d_product = tl.zeros_like(d_h2)
-        for axis in tl.static_range(3):
-            d_product += tl.load(
-                _tile(grad_vectors, 3 * i + axis, F), mask=mask, other=0.0
-            ) * tl.load(_tile(vectors, 3 * j + axis, F), mask=mask, other=0.0)
-        gate, d_h2, d_g2 = _through_block(
-            0, d_product, h2, g2, d_h2, d_g2, last, last_bias, work, row, mask, slot_stride, F,
-            PRECISION,
-        )  # fmt: skip
-        _keep(_tile(work + _GATE_SLOT * slot_stride, row, F), gate, mask)
-    if WANTS_GEOMETRY:
-        tl.store(d_vec + 3 * edge, du0, mask=is_row)
-        tl.store(d_vec + 3 * edge + 1, du1, mask=is_row)
-        tl.store(d_vec + 3 * edge + 2, du2, mask=is_row)
-    d_product = tl.load(_tile(grad_scalars, i, F), mask=mask, other=0.0)
-    _, d_h2, d_g2 = _through_block(
-        2, d_product, h2, g2, d_h2, d_g2, last, last_bias, work, row, mask, slot_stride, F, PRECISION
-    )
-    if HAS_EDGES:
-        d_product = tl.load(_tile(grad_edges, edge, F), mask=mask, other=0.0)
-        _, d_h2, d_g2 = _through_block(
-            3, d_product, h2, g2, d_h2, d_g2, last, last_bias, work, row, mask, slot_stride, F,
-            PRECISION,
-        )  # fmt: skip
-    _keep(_tile(work + 7 * slot_stride, row, F), d_h2, mask)
-    _keep(_tile(work + 14 * slot_stride, row, F), d_g2, mask)
+        edge = tl.load(source_edges + start + row, mask=is_row, other=0)
+        i = tl.load(receiver + edge, mask=is_row, other=0)
+        if block == 0:
+            _keep(_tile(work + _GATE_SLOT * slot_stride, row, F), phi * filter_, mask)
+            j = tl.load(source + edge, mask=is_row, other=0)
+            d_product = _read(grad_vectors, 3 * i, mask, F) * _read(vectors, 3 * j, mask, F)
+            for axis in tl.static_range(1, 3):
+                d_product += _read(grad_vectors, 3 * i + axis, mask, F) * _read(
+                    vectors, 3 * j + axis, mask, F
+                )
+        elif (block == 1) | (block == 4):
+            gradient = grad_vectors if block == 1 else grad_cross
+            message = phi * filter_
+            d_product = tl.zeros_like(message)
+            d_vec += tl.where(block == 1, 0, n_edges.to(tl.int64) * 3)
+            for axis in tl.static_range(3):
+                along = _read(gradient, 3 * i + axis, mask, F)
+                u = tl.load(vec_saturated + 3 * edge + axis, mask=is_row, other=0.0)
+                d_product += along * u[:, None]
+                if WANTS_GEOMETRY:
+                    tl.store(d_vec + 3 * edge + axis, tl.sum(along * message, axis=1), mask=is_row)
+        elif block == 2:
+            d_product = _read(grad_scalars, i, mask, F)
+        else:
+            d_product = _read(grad_edges, edge, mask, F)
+        _keep(_tile(work + (8 + block) * slot_stride, row, F), d_product * filter_, mask)
+        _keep(_tile(work + (15 + block) * slot_stride, row, F), d_product * phi, mask)
 
 
 @triton.jit
@@ -311,6 +264,7 @@ def rows_kernel(
     source_edges,
     first,
     second,
+    last,
     norms,
     work,
     d_edges,
@@ -322,14 +276,16 @@ def rows_kernel(
     F: tl.constexpr,
     ROWS: tl.constexpr,
     PRECISION: tl.constexpr,
+    HAS_VECTORS: tl.constexpr,
+    HAS_EDGES: tl.constexpr,
     ADDS_EDGES: tl.constexpr,
     WANTS_GEOMETRY: tl.constexpr,
 ):
     """Take the gradients of ROWS edges back through both hidden layers of one half.
 
-    Hidden rows are computed again from the inputs and first activations in ``work``. Writes the gradients of hidden
-    rows before their norms (slots 6, 7 or 13, 14; 7 and 14 hold d h2, d g2 before); ``d_edges`` (n_edges, F), with
-    ``grad_edges`` added if ADDS_EDGES; or, if wanted, ``d_dist`` (n_edges,), the gradient of the distance in units of
+    d h2 = Σ_c d phi_c W_c; hidden rows are computed again from the inputs and first activations in ``work``. Writes the
+    gradients of hidden rows before their norms (slots 6, 7 or 13, 14); ``d_edges`` (n_edges, F), with ``grad_edges``
+    added if ADDS_EDGES; or, if wanted, ``d_dist`` (n_edges,), the gradient of the distance in units of
     the length. Adds to ``d_norms`` (n_programs, 4, F): scale and shift of the first norm, then of the second.
     Programs as of ``hidden_kernel``.
     """
@@ -350,14 +306,17 @@ def rows_kernel(
     hidden = _reload(_tile(kept + slot_stride, row, F), mask, bias)
     hidden = product(hidden, _forward_weight(second, F), PRECISION) + bias
     unit, inverse = normalized(hidden, F)
-    gradient = _reload(_tile(gradients + slot_stride, row, F), mask, bias)
+    gradient = tl.zeros_like(unit)
+    for block in range(5):
+        if _is_there(block, HAS_VECTORS, HAS_EDGES):
+            of_block = _reload(_tile(gradients + (2 + block) * slot_stride, row, F), mask, bias)
+            weight = _backward_weight(last + (5 * half + block) * F * F, F)
+            gradient += product(of_block, weight, PRECISION)
     gradient, d_affine = norm_silu_backward(
         gradient, unit, inverse, tl.load(norms + 4 * F + feature), tl.load(norms + 5 * F + feature), F
     )
     _add_to(d_norms + 2 * F, tl.sum(d_affine * unit, axis=0))
     _add_to(d_norms + 3 * F, tl.sum(d_affine, axis=0))
-    # Rows are read by other threads than those that write.
-    tl.debug_barrier()
     _keep(_tile(gradients + slot_stride, row, F), gradient, mask)
 
     gradient = product(gradient, _backward_weight(second, F), PRECISION)
@@ -482,30 +441,25 @@ def weights_kernel(
     split = tl.program_id(0) % n_splits
     half = weight // 7
     layer = weight % 7
-    is_there = True
-    if not HAS_VECTORS:
-        is_there = (layer != 2) & (layer != 6)
-    if not HAS_EDGES:
-        is_there = is_there & (layer != 5)
     low = split * rows_per_split
     high = tl.minimum(low + rows_per_split, n_rows)
-    if is_there & (low < high):
-        left += weight * slot_stride
-        right += (3 * half + tl.minimum(layer, 2)) * slot_stride
+    if (layer < 2) | _is_there(layer - 2, HAS_VECTORS, HAS_EDGES):
+        gradients = left + weight * slot_stride
+        activations = right + (3 * half + tl.minimum(layer, 2)) * slot_stride
         feature = tl.arange(0, F)
-        d_weights += tl.program_id(0) * F * F
-        d_biases += tl.program_id(0) * F + feature
-        total = tl.load(_tile(d_weights, feature, F))
-        bias = tl.load(d_biases)
+        weight_tile = _tile(d_weights + tl.program_id(0) * F * F, feature, F)
+        bias_row = d_biases + tl.program_id(0) * F + feature
+        total = tl.load(weight_tile)
+        bias = tl.load(bias_row)
         for first_row in range(low, high, ROWS):
             row = first_row + tl.arange(0, ROWS)
             mask = (row < high)[:, None]
-            gradient = _reload(_tile(left, row, F), mask, total)
-            inputs = _reload(_tile(right, row, F), mask, total)
+            gradient = _reload(_tile(gradients, row, F), mask, total)
+            inputs = _reload(_tile(activations, row, F), mask, total)
             total += product(tl.trans(gradient), inputs, PRECISION)
             bias += tl.sum(gradient, axis=0)
-        tl.store(_tile(d_weights, feature, F), total)
-        tl.store(d_biases, bias)
+        tl.store(weight_tile, total)
+        tl.store(bias_row, bias)
 
 
 @triton.jit(do_not_specialize=["n_rows", "stride_in", "stride_out"])
@@ -551,3 +505,53 @@ ATOMS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
 SOURCES_LAUNCHES: LaunchTable = {
     key: Launch({"ATOMS": 4, "UNROLL": 8 if key[1] < 128 else 4}, 4) for key in ROWS_LAUNCHES
 }
+
+_FLOATS = (
+    "edge_features", "source_part", "distances", "first", "second", "norms", "grad_scalars", "grad_vectors",
+    "grad_edges", "grad_cross", "vectors", "vec_saturated", "last", "last_bias", "d_vec", "d_edges", "d_dist",
+    "d_norms", "d_hidden", "d_vectors", "d_weights", "d_biases", "rows", "weight", "bias", "result",
+)  # fmt: skip
+_INDICES = ("source", "receiver", "edge_pair", "source_edges", "source_ptr")
+_WORK = ("work", "left", "right")
+_NUMBERS = (
+    "start", "n_rows", "slot_stride", "rows_per_split", "n_splits", "stride_in", "stride_out", "n_edges",
+)  # fmt: skip
+_ALL = {"HAS_VECTORS": True, "HAS_EDGES": True, "ADDS_EDGES": True, "WANTS_GEOMETRY": True}
+
+
+def backward_builds(architecture: int) -> list[KernelBuild]:
+    """Return the specialisations that a training step launches; geometry's gradients included."""
+    known = (
+        ("hidden", hidden_kernel, HIDDEN_LAUNCHES),
+        ("blocks", blocks_kernel, BLOCKS_LAUNCHES),
+        ("rows", rows_kernel, ROWS_LAUNCHES),
+        ("sources", sources_kernel, SOURCES_LAUNCHES),
+        ("weights", weights_kernel, WEIGHTS_LAUNCHES),
+        ("atoms", atoms_kernel, ATOMS_LAUNCHES),
+    )
+    return [
+        _build(f"painn_message_backward_{name}", kernel, table, (architecture, width, precision))
+        for name, kernel, table in known
+        for width in (32, 64, 128)
+        for precision in ("tf32", "bf16", "fp32", *(("ieee",) if width == 64 else ()))
+    ]
+
+
+def _build(
+    name: str, kernel: triton.JITFunction, table: LaunchTable, key: tuple[int, int, str]
+) -> KernelBuild:
+    _, width, precision = key
+    launch = table[key]
+    types = dict.fromkeys(_FLOATS, "*fp32") | dict.fromkeys(_INDICES, "*i64")
+    types |= dict.fromkeys(_WORK, "*bf16" if precision == "bf16" else "*fp32")
+    types |= dict.fromkeys(_NUMBERS, "i32")
+    constexprs = {"F": width, "PRECISION": precision, "HAS_BIAS": True} | _ALL
+    names = set(kernel.arg_names)
+    return KernelBuild(
+        name=f"{name}_{width}_{precision}",
+        kernel=kernel,
+        signature={each: types[each] for each in kernel.arg_names if each in types},
+        constexprs={each: value for each, value in constexprs.items() if each in names},
+        launch=launch,
+        is_hot=precision != "ieee",
+    )
