@@ -15,7 +15,12 @@ from tito_fast.ops.painn_message import (
     painn_message,
 )
 from tito_fast.ops.painn_update import UpdatedFeatures, painn_update
-from tito_fast.ops.philox_normal import philox_integers, philox_normal
+from tito_fast.ops.philox_normal import (
+    philox_integers,
+    philox_normal,
+    philox_normal_at,
+    philox_rows,
+)
 from tito_fast.ops.radius_graph import RadiusGraph, radius_graph
 from tito_fast.ops.readout_step import SteppedPositions, readout_step
 from tito_fast.ops.resolve import OpRow, op_table
@@ -43,6 +48,8 @@ __all__ = [
     "painn_update",
     "philox_integers",
     "philox_normal",
+    "philox_normal_at",
+    "philox_rows",
     "radius_graph",
     "readout_step",
     "time_embed",

@@ -2,7 +2,7 @@
 
 import weakref
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.models.tito.static_graph import StaticGraph, StaticShape, captured, fill
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.noise import BASE_STREAM, VECTOR_STREAM, stream_evaluation
-from tito_fast.ops import center, philox_normal
+from tito_fast.ops import center, philox_normal_at, philox_rows
 from tito_fast.solvers import integrate
 
 MAX_PLANS = 8
@@ -110,16 +110,17 @@ class StepPlan:
         batch_ptr = graph.message.batch_ptr
         features = op_network.condition(network, graph, buffers.positions)
         n_features = network.config.n_features
+        vector_rows = _NoiseRows.of(batch_ptr, 3 * n_features)
         fixed: Tensor | None = None
         if settings.vector_start == "zeros":
             fixed = buffers.positions.new_zeros((shape.n_atoms, 3, n_features))
         elif settings.vector_start == "randn_fixed":
-            fixed = self._normal(3 * n_features, VECTOR_STREAM, 0).view(-1, 3, n_features)
+            fixed = self._normal(vector_rows, VECTOR_STREAM, 0).view(-1, 3, n_features)
 
         def field(x_t: Tensor, flow_time: float, evaluation: int) -> Tensor:  # noqa: ARG001
             vectors = fixed
             if vectors is None:
-                drawn = self._normal(3 * n_features, VECTOR_STREAM, evaluation)
+                drawn = self._normal(vector_rows, VECTOR_STREAM, evaluation)
                 vectors = drawn.view(-1, 3, n_features)
             return op_network.velocity(
                 network,
@@ -130,7 +131,8 @@ class StepPlan:
                 vectors=vectors,
             )
 
-        x_0 = self._normal(3, BASE_STREAM, 0).view(-1, 3) * settings.base_std
+        base = self._normal(_NoiseRows.of(batch_ptr, 3), BASE_STREAM, 0).view(-1, 3)
+        x_0 = base * settings.base_std
         if settings.center:
             x_0 = center(x_0, batch_ptr=batch_ptr)
         buffers.result.copy_(
@@ -144,18 +146,33 @@ class StepPlan:
             )
         )
 
-    def _normal(self, per_atom: int, stream: int, evaluation: int) -> Tensor:
+    def _normal(self, rows: "_NoiseRows", stream: int, evaluation: int) -> Tensor:
+        """Return as many normals as ``rows`` says of each atom, in the order of the atoms."""
         buffers = self._buffers
-        values = philox_normal(
+        values = philox_normal_at(
             buffers.keys,
             buffers.replicas,
-            self._static.graph.message.batch_ptr.diff() * per_atom,
+            rows.counts,
+            rows=rows.rows,
             rollout_step=buffers.rollout_step,
             stream_evaluation=stream_evaluation(stream, evaluation),
-            n_total=self._static.shape.n_atoms * per_atom,
-            backend="triton",
+            n_total=self._static.shape.n_atoms * rows.per_atom,
         )
         return values.to(buffers.positions.dtype)
+
+
+class _NoiseRows(NamedTuple):
+    """How a draw is shared among the molecules."""
+
+    per_atom: int
+    counts: Tensor  # (n_molecules,) int64
+    rows: Tensor  # (2, n_molecules) int64
+
+    @classmethod
+    def of(cls, batch_ptr: Tensor, per_atom: int) -> Self:
+        """Return that of ``per_atom`` values for each atom."""
+        counts = batch_ptr.diff() * per_atom
+        return cls(per_atom, counts, philox_rows(counts))
 
 
 def _make_buffers(shape: StaticShape, *, n_evaluations: int, width: int, like: Tensor) -> _Buffers:

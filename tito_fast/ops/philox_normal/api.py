@@ -101,6 +101,68 @@ def philox_normal(
     return philox_normal_reference(keys, replicas, counts, rollout_step, stream_evaluation, n_total)
 
 
+def philox_rows(counts: Tensor) -> Tensor:
+    """Return what `philox_normal_at` needs to know of ``counts`` (n_rows,) int64: (2, n_rows) int64.
+
+    By row: the first value, and the end of its blocks. Computed on the device without waiting for it.
+    """
+    from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
+
+    return triton_op.philox_rows(counts)
+
+
+def philox_normal_at(
+    keys: Tensor,
+    replicas: Tensor,
+    counts: Tensor,
+    *,
+    rows: Tensor,
+    rollout_step: Tensor,
+    stream_evaluation: int,
+    n_total: int,
+) -> Tensor:
+    """Draw what `philox_normal` draws, for a step whose number the device reads: in a captured graph, at each replay.
+
+    Backend ``triton`` only.
+
+    Parameters
+    ----------
+    keys, replicas, counts, stream_evaluation, n_total
+        As there; contents are not checked.
+    rows
+        ``philox_rows(counts)``.
+    rollout_step
+        (1,) int64 on the device of ``keys``; the low 32 bits count.
+
+    Returns
+    -------
+    Tensor
+        (n_total,) float32.
+
+    Raises
+    ------
+    ValueError
+        A shape or a number is wrong.
+    TypeError
+        A dtype is wrong.
+    BackendUnavailableError
+        Triton cannot run here.
+    """
+    _check_rows(keys, replicas, counts)
+    _check_word("stream_evaluation", stream_evaluation)
+    check_shape("rows", rows, (2, keys.shape[0]))
+    check_shape("rollout_step", rollout_step, (1,))
+    for name, tensor in (("rows", rows), ("rollout_step", rollout_step)):
+        check_dtype(name, tensor, torch.int64)
+        check_same_device(name, tensor, "keys", keys)
+    resolve_backend("philox_normal", "triton", keys.device)
+    from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
+
+    return triton_op.philox_normal_triton(
+        keys, replicas, counts, rollout_step, stream_evaluation, n_total, rows=rows
+    )
+
+
 def philox_integers(counters: Tensor, keys: Tensor, *, backend: Backend = "auto") -> Tensor:
     """Encrypt counters with Philox-4x32-10.
 
