@@ -38,7 +38,9 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
 _TRITON_OPS: frozenset[str] = frozenset(
     {
         "edge_geometry",
+        "mlp",
         "painn_message",
+        "painn_update",
         "philox_normal",
     }
 )
