@@ -37,7 +37,9 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
 
 _TRITON_OPS: frozenset[str] = frozenset(
     {
+        "center",
         "edge_geometry",
+        "ode_step",
         "philox_normal",
     }
 )
