@@ -41,6 +41,7 @@ _TRITON_OPS: frozenset[str] = frozenset(
         "edge_geometry",
         "ode_step",
         "philox_normal",
+        "radius_graph",
     }
 )
 
