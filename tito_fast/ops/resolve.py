@@ -37,11 +37,14 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
 
 _TRITON_OPS: frozenset[str] = frozenset(
     {
+        "center",
         "edge_geometry",
         "mlp",
         "painn_message",
         "painn_update",
+        "ode_step",
         "philox_normal",
+        "radius_graph",
     }
 )
 
