@@ -62,6 +62,8 @@ def tune(lab: Lab, say: Callable[[str], None], budget_s: float) -> list[dict[str
         for precision in PRECISIONS
     ]
     entries = [entry for entry in entries if entry[2] in entry[1]]
+    if not entries:
+        raise RuntimeError(f"launch tables: expected some in {', '.join(MODULES)}, found none")
     for name, table, key in entries:
         direction = "backward" if "backward" in name.lower() else "forward"
         run = OpRun(message_work, size, "triton", key[2], direction, keeps_expected=True)
