@@ -33,7 +33,7 @@ def _forward(
     edge_ptr = batch_ptr.new_zeros(n_atoms + 1)
     numbers = (n_molecules, n_molecules.bit_length(), cutoff)
     options = choose_launch(SEARCH, positions.device, 3, "ieee").options
-    if n_atoms:
+    if n_atoms and n_molecules:
         counts = torch.empty_like(edge_ptr[1:])
         radius_graph_count_kernel[n_atoms,](positions, batch_ptr, counts, *numbers, **options)
         edge_ptr[1:] = counts.cumsum(0)
