@@ -104,6 +104,23 @@ def test_only_the_split_is_drawn_from(store):
     assert set(draw(store, split="val", max_lag_ps=1.0).trajectory_idx.tolist()) == {2}
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_positions_held_on_a_device_give_the_pairs_of_the_map(store, split):
+    sampler = PairSampler(store, split=split, max_lag_ps=2.0)
+    held = sampler.positions_on(torch.device("cpu"))
+    assert held.positions.numel() * 4 == sampler.n_bytes
+    indices = sampler.draw_indices(200, np.random.default_rng(1))
+    mapped = sampler.draw(200, np.random.default_rng(1))
+    for rows in (slice(0, 200), slice(7, 50)):
+        found = sampler.gather(indices.part(rows), source=held)
+        ptr = mapped.batch.batch_ptr
+        atoms = slice(ptr[rows.start], ptr[rows.stop])
+        for name in ("current_positions", "next_positions"):
+            assert torch.equal(getattr(found, name), getattr(mapped, name)[atoms])
+        assert torch.equal(found.lag_time_ps, mapped.lag_time_ps[rows])
+        assert found.batch.n_atoms == indices.part(rows).n_atoms
+
+
 def test_every_window_is_equally_likely(store):
     sampler = PairSampler(store, split="train", max_lag_ps=10.0)
     # 40 - 10, 25 - 5, 60 - 20 and 33 - 10 windows.

@@ -125,6 +125,22 @@ def train(
     workers = start_workers(config)
     if workers.is_writer:
         warn_about(config)
+    try:
+        return _train(config, workers, on_step, overwrite=overwrite)
+    except Exception:
+        workers.end_others()
+        raise
+    finally:
+        workers.close()
+
+
+def _train(
+    config: TrainingConfig,
+    workers: Workers,
+    on_step: Callable[[Progress], None] | None,
+    *,
+    overwrite: bool,
+) -> TrainingResult:
     if config.tensorboard:
         check_tensorboard()
     store = open_store(config.data.store)
@@ -156,7 +172,6 @@ def train(
             f"{error}; {files.kept()}; run the same command again to go on"
         ) from error
     finally:
-        workers.close()
         files.close()
 
 

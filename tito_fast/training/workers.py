@@ -43,6 +43,10 @@ class Workers:
         What joins the processes; None where there is one.
     lost : callable
         Returns a clause on a process that is gone, as far as this one can know; None if none is.
+    children : Children
+        Those that this one started.
+    is_over : threading.Event
+        Set when the others are no longer watched.
     """
 
     rank: int
@@ -50,6 +54,7 @@ class Workers:
     device: torch.device
     fabric: Any = None
     lost: Callable[[], str | None] = lambda: None
+    children: Children = field(default_factory=Children)
     is_over: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -70,6 +75,10 @@ class Workers:
         if self.fabric is not None:
             with self._together():
                 self.fabric.barrier()
+
+    def end_others(self) -> None:
+        """End the processes that this one started, which would wait for it in vain."""
+        self.children.end(grace_s=_ENDING_S)
 
     def close(self) -> None:
         """Let this process outlive the others."""
@@ -166,6 +175,7 @@ def start_workers(config: TrainingConfig) -> Workers:
         device=fabric.device,
         fabric=fabric,
         lost=lost,
+        children=children,
         is_over=is_over,
     )
 

@@ -75,8 +75,8 @@ def _quaternion(horn: Tensor) -> Tensor:
     is_ambiguous = _trace(_square(power)) < _PURITY_OF_ONE_AND_A_HALF
     column = torch.where(is_ambiguous & (weight[:, 0] > _HALF_TURN), 0, column)
     found = power.gather(2, column.view(-1, 1, 1).expand(-1, 4, 1)).squeeze(2)
-    length = torch.linalg.vector_norm(found, dim=1, keepdim=True)
-    return found / length
+    unit: Tensor = found / torch.linalg.vector_norm(found, dim=1, keepdim=True)
+    return unit
 
 
 def _square(matrix: Tensor) -> Tensor:
