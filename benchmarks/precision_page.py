@@ -52,9 +52,9 @@ def _velocity(results: dict[str, Any]) -> list[str]:
     lines = [
         "## Error of the velocity",
         "",
-        f"Against float64, relative to the rms of the velocity, over {results['n_states']} states of each of these",
-        "molecules of the model's validation set: the condition a frame of a rollout, the state between noise and the next frame",
-        f"at a random flow time, lags of 1 to {results['lag_ps']:g} ps.",
+        f"Against float64, relative to the rms of the velocity, over {results['n_states']} states of each of",
+        "these molecules of the model's validation set: the condition a frame of a rollout, the state between noise and",
+        f"the next frame at a random flow time, lags of 1 to {results['lag_ps']:g} ps.",
         "",
         # Fenced, as brackets and parentheses of a SMILES read as links.
         "```text",
