@@ -11,7 +11,7 @@ _HEAD = """\
 
 The Triton operations take `precision=`: how the matrix products of the network multiply float32. All else (sums of
 products, norms, activations, encodings of distances, sums over neighbors, positions, the solver's steps) is float32 in
-all of them.
+all of them, but for one thing: in `bf16` the backend `triton` keeps the features of edges in bf16 between layers.
 
 | precision | factors | products |
 |--|--|--|
@@ -27,7 +27,8 @@ _EMULATION = """\
 No GPU is needed for these figures. The backend `eager` ran on the CPU with the factors of every product of a weight
 and features rounded as above and their products summed in float32 (`benchmarks/precision_products.py`): products of
 two bf16 or two TF32 numbers are exact in float32, so that a kernel differs from this in the order of its sums only. The
-sums over neighbors were left in float32, as in the kernels. Not emulated: that a compiler may fuse a product and a sum
+sums over neighbors were left in float32, as in the kernels; in `bf16` the features of edges were rounded to bf16 after each
+layer, as the backend stores them. Not emulated: that a compiler may fuse a product and a sum
 elsewhere, and the `exp` of a GPU. Rows without *emulated* are computed by what they name.
 """
 
@@ -53,8 +54,8 @@ def _velocity(results: dict[str, Any]) -> list[str]:
         "## Error of the velocity",
         "",
         f"Against float64, relative to the rms of the velocity, over {results['n_states']} states of each of",
-        "these molecules of the model's validation set: the condition a frame of a rollout, the state between noise and",
-        f"the next frame at a random flow time, lags of 1 to {results['lag_ps']:g} ps.",
+        "these molecules of the model's validation set: the condition a frame of a rollout, the state between noise",
+        f"and the next frame at a random flow time, lags of 1 to {results['lag_ps']:g} ps.",
         "",
         # Fenced, as brackets and parentheses of a SMILES read as links.
         "```text",
