@@ -27,9 +27,9 @@ _EMULATION = """\
 No GPU is needed for these figures. The backend `eager` ran on the CPU with the factors of every product of a weight
 and features rounded as above and their products summed in float32 (`benchmarks/precision_products.py`): products of
 two bf16 or two TF32 numbers are exact in float32, so that a kernel differs from this in the order of its sums only. The
-sums over neighbors were left in float32, as in the kernels; in `bf16` the features of edges were rounded to bf16 after each
-layer, as the backend stores them. Not emulated: that a compiler may fuse a product and a sum
-elsewhere, and the `exp` of a GPU. Rows without *emulated* are computed by what they name.
+sums over neighbors were left in float32, as in the kernels; in `bf16` the features of edges were rounded to bf16 after
+each layer, as the backend stores them. Not emulated: that a compiler may fuse a product and a sum elsewhere, and the
+`exp` of a GPU. Rows without *emulated* are computed by what they name.
 """
 
 
