@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.precision_page import page
-from benchmarks.precision_products import RoundedProducts
+from benchmarks.precision_products import emulated
 from tito_fast._extension import build_info
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.data.molecule import Molecule
@@ -52,7 +52,7 @@ class Mode(NamedTuple):
     precision: Precision = "fp32"
 
     def products_context(self) -> AbstractContextManager[object]:
-        return nullcontext() if self.products is None else RoundedProducts(self.products)
+        return nullcontext() if self.products is None else emulated(self.products)
 
 
 EMULATED = tuple(

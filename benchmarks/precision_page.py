@@ -11,7 +11,7 @@ _HEAD = """\
 
 The Triton operations take `precision=`: how the matrix products of the network multiply float32. All else (sums of
 products, norms, activations, encodings of distances, sums over neighbors, positions, the solver's steps) is float32 in
-all of them.
+all of them, but for one thing: in `bf16` the backend `triton` keeps the features of edges in bf16 between layers.
 
 | precision | factors | products |
 |--|--|--|
@@ -27,8 +27,9 @@ _EMULATION = """\
 No GPU is needed for these figures. The backend `eager` ran on the CPU with the factors of every product of a weight
 and features rounded as above and their products summed in float32 (`benchmarks/precision_products.py`): products of
 two bf16 or two TF32 numbers are exact in float32, so that a kernel differs from this in the order of its sums only. The
-sums over neighbors were left in float32, as in the kernels. Not emulated: that a compiler may fuse a product and a sum
-elsewhere, and the `exp` of a GPU. Rows without *emulated* are computed by what they name.
+sums over neighbors were left in float32, as in the kernels; in `bf16` the features of edges were rounded to bf16 after
+each layer, as the backend stores them. Not emulated: that a compiler may fuse a product and a sum elsewhere, and the
+`exp` of a GPU. Rows without *emulated* are computed by what they name.
 """
 
 
@@ -49,14 +50,17 @@ def page(results: dict[str, Any], out: Path, target: Path) -> str:
 
 
 def _velocity(results: dict[str, Any]) -> list[str]:
-    names = ", ".join(f"`{each['smiles']}`" for each in results["torsions"])
     lines = [
         "## Error of the velocity",
         "",
         f"Against float64, relative to the rms of the velocity, over {results['n_states']} states of each of",
-        f"{names} (of the model's validation set): the condition",
-        "a frame of a rollout, the state between noise and the next frame at a random flow time, lags of 1 to",
-        f"{results['lag_ps']:g} ps.",
+        "these molecules of the model's validation set: the condition a frame of a rollout, the state between noise",
+        f"and the next frame at a random flow time, lags of 1 to {results['lag_ps']:g} ps.",
+        "",
+        # Fenced, as brackets and parentheses of a SMILES read as links.
+        "```text",
+        *(each["smiles"] for each in results["torsions"]),
+        "```",
         "",
         "| | rms error | largest error |",
         "|--|--|--|",
@@ -66,7 +70,12 @@ def _velocity(results: dict[str, Any]) -> list[str]:
             lines.append(f"| {row['mode']} | not run: {row['not_run']} | |")
         else:
             lines.append(f"| {row['mode']} | {row['rms_error']:.1e} | {row['largest_error']:.1e} |")
-    return lines
+    return [
+        *lines,
+        "",
+        "Cutting makes every factor smaller, so that the errors of `tf32` do not average out as those of rounding to",
+        "nearest do: the row *rounded to nearest* is what one more addition per factor would give.",
+    ]
 
 
 def _torsions(results: dict[str, Any]) -> list[str]:
@@ -88,6 +97,7 @@ def _torsions(results: dict[str, Any]) -> list[str]:
     ]
     floors = _over_torsions([each["jsd_floor"] for each in molecules])
     lines.append(f"| floor: exact, two seeds | {_spread(floors)} | 0 | 0 |")
+    beyond: list[str] = []
     for index, first in enumerate(molecules[0]["modes"]):
         rows = [each["modes"][index] for each in molecules]
         if "not_run" in first:
@@ -97,7 +107,15 @@ def _torsions(results: dict[str, Any]) -> list[str]:
         same = np.concatenate([row["jsd_same_noise"] for row in rows]).mean()
         moved = np.sqrt(np.mean([row["rms_nm_after_one_step"] ** 2 for row in rows]))
         lines.append(f"| {first['mode']} | {_spread(other)} | {same:.5f} | {moved:.1e} |")
-    return lines
+        if other.mean() > floors.max():
+            beyond.append(first["mode"])
+    said = "is" if len(beyond) == 1 else "are"
+    beyond_floor = f"{', '.join(beyond)} {said}" if beyond else "No precision is"
+    return [
+        *lines,
+        "",
+        f"{beyond_floor} further from exact products than two seeds of exact products are from each other.",
+    ]
 
 
 def _over_torsions(of_molecules: list[list[list[float]]]) -> Any:

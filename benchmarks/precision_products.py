@@ -1,10 +1,14 @@
 """Products with rounded factors, on any device: what a kernel's choice of factors does, without the kernel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tito_fast.models.tito import eager
 
 # As the Triton kernels know them (``tito_fast.types.ProductPrecision``), and TF32 rounded to nearest.
 PRODUCTS = ("ieee", "fp32", "tf32", "bf16", "tf32-nearest")
@@ -83,3 +87,28 @@ class RoundedProducts(TorchDispatchMode):
             return result.addmm_(a_high, b_high)
         rounded = _ROUNDED[self.precision]
         return rounded(a) @ rounded(b)
+
+
+@contextmanager
+def edges_in_bf16() -> Iterator[None]:
+    """Let ``eager`` keep the features of edges in bf16 between layers, as ``triton`` does in that precision."""
+    plain = eager._add_edges
+
+    def rounded(message, edges, sums, *, owns_edges):
+        del owns_edges
+        new = plain(message, [to_bf16(each) for each in edges], sums, owns_edges=True)
+        return [to_bf16(each) for each in new]
+
+    with mock.patch.object(eager, "_add_edges", rounded):
+        yield
+
+
+@contextmanager
+def emulated(precision: str) -> Iterator[RoundedProducts]:
+    """Let ``eager`` compute what ``triton`` does in ``precision``, in another order of sums."""
+    with RoundedProducts(precision) as mode:
+        if precision != "bf16":
+            yield mode
+            return
+        with edges_in_bf16():
+            yield mode

@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional
 
 from benchmarks import precision
-from benchmarks.precision_products import PRODUCTS, RoundedProducts, to_nearest_tf32, to_tf32
+from benchmarks.precision_products import (
+    PRODUCTS,
+    RoundedProducts,
+    emulated,
+    to_nearest_tf32,
+    to_tf32,
+)
+from tito_fast.models.tito import eager
 
 
 @pytest.fixture
@@ -79,6 +86,25 @@ def test_other_dtypes_and_names_are_refused(factors):
         RoundedProducts("fp16")
     with RoundedProducts("bf16"), pytest.raises(TypeError, match=r"float32, got torch.float64"):
         torch.mm(inputs.double(), weight.double().T)
+
+
+def test_edges_are_kept_in_bf16():
+    """What the last layer of a network reads are bf16 values."""
+    kept = []
+
+    def spy(_, edges, *__, **___):
+        kept.extend(edges)
+        return [each + each.abs() / 3 for each in edges]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eager, "_add_edges", spy)
+        with emulated("bf16"):
+            edges = [torch.randn(5, 4, generator=torch.Generator().manual_seed(0))]
+            (new,) = eager._add_edges(None, edges, [], owns_edges=False)
+        assert eager._add_edges is spy
+    assert torch.equal(kept[0], edges[0].bfloat16().float())
+    assert torch.equal(new, new.bfloat16().float())
+    assert not torch.equal(edges[0], kept[0])
 
 
 def test_the_network_goes_through_the_emulation(monkeypatch, tmp_path):
