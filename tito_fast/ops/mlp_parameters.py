@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tito_fast.ops.triton_launch import width_problem
 from tito_fast.validation import check_at_least, check_dtype, check_same_device, check_shape
 
 NORM_EPS = 1e-5
@@ -96,3 +98,16 @@ def check_mlp_parameters(
     check_at_least("parameters.first_weight: n_in", parameters.first_weight.shape[1], 1)
     check_at_least("parameters.first_weight: n_hidden", n_hidden, 1)
     check_at_least("parameters.last_weight: n_out", parameters.last_weight.shape[0], 1)
+
+
+def triton_mlp_problem(parameters: MlpParameters) -> str:
+    """Return why no Triton kernel takes an mlp of these sizes or dtype, or an empty string."""
+    weight = parameters.first_weight
+    if weight.dtype == torch.float64 and weight.device.type != "cpu":
+        return "expected float32 on a GPU, got float64"
+    n_hidden, n_in = weight.shape
+    if problem := width_problem(n_hidden):
+        return problem
+    if n_in % n_hidden:
+        return f"expected a multiple of {n_hidden} inputs of the mlp, got {n_in}"
+    return ""

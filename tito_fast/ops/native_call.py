@@ -90,6 +90,6 @@ class _Once(torch.autograd.Function):
         *grads: Tensor,  # noqa: ARG004, autograd's arguments
     ) -> tuple[Tensor | None, ...]:
         raise RuntimeError(
-            f"{ctx.name}: expected to be differentiated once, got a second derivative; the native "
-            f"kernel has none: use backend='reference'"
+            f"{ctx.name}: expected to be differentiated once, got a second derivative; the kernel "
+            f"has none: use backend='reference'"
         )

@@ -34,7 +34,7 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "time_embed": ("cpu",),
 }
 
-_TRITON_OPS: frozenset[str] = frozenset()
+_TRITON_OPS = frozenset({"mlp"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,25 @@
 from torch import Tensor
 
 from tito_fast.ops.mlp import native
-from tito_fast.ops.mlp_parameters import MlpParameters, check_mlp_parameters, mlp_reference
+from tito_fast.ops.mlp_parameters import (
+    MlpParameters,
+    check_mlp_parameters,
+    mlp_reference,
+    triton_mlp_problem,
+)
 from tito_fast.ops.resolve import resolve_backend
-from tito_fast.types import Backend
+from tito_fast.ops.triton_launch import check_product
+from tito_fast.types import Backend, ProductPrecision
 from tito_fast.validation import check_floating, check_shape
 
 
-def mlp(inputs: Tensor, parameters: MlpParameters, *, backend: Backend = "auto") -> Tensor:
+def mlp(
+    inputs: Tensor,
+    parameters: MlpParameters,
+    *,
+    backend: Backend = "auto",
+    precision: ProductPrecision = "ieee",
+) -> Tensor:
     """Run rows of features through linear, LayerNorm, SiLU, linear, LayerNorm, SiLU, linear.
 
     Parameters
@@ -19,7 +31,10 @@ def mlp(inputs: Tensor, parameters: MlpParameters, *, backend: Backend = "auto")
     parameters
         Ten tensors of the dtype of ``inputs``; any n_in, n_hidden, n_out above zero.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native`` (CPU tensors), ``triton`` (CUDA tensors; 32, 64 or 128 hidden features, a
+        multiple of them as inputs), ``reference`` or ``eager`` (the same as ``reference``).
+    precision
+        How ``triton`` multiplies; the others take ``ieee`` only.
 
     Returns
     -------
@@ -33,11 +48,12 @@ def mlp(inputs: Tensor, parameters: MlpParameters, *, backend: Backend = "auto")
     TypeError
         A dtype is wrong.
     BackendUnavailableError
-        The named backend cannot run here.
+        The named backend cannot run here, or not in ``precision``.
 
     Notes
     -----
-    Native: the mean that LayerNorm subtracts is taken out of the weights before it, and rows stay in
+    Triton: one program runs a tile of rows through all three linears; gradients of weights are summed over
+    rows in a fixed order. Native: the mean that LayerNorm subtracts is taken out of the weights before it, and rows stay in
     cache from the first linear to the last; 2 (n_in n_hidden + n_hidden² + n_hidden n_out) floating
     point operations a row, three times that backward. Weights are packed at every call. The backward
     computes the forward again and keeps the inputs only. Deterministic, bitwise independent of the
@@ -58,6 +74,13 @@ def mlp(inputs: Tensor, parameters: MlpParameters, *, backend: Backend = "auto")
     check_floating("inputs", inputs)
     check_shape("inputs", inputs, ("n", "n_in"))
     check_mlp_parameters(parameters, n_in=inputs.shape[1], n_out=None, like=("inputs", inputs))
-    if resolve_backend("mlp", backend, inputs.device) == "native":
+    limit = triton_mlp_problem(parameters)
+    chosen = resolve_backend("mlp", backend, inputs.device, triton_limit=limit)
+    check_product(chosen, precision, inputs)
+    if chosen == "triton":
+        from tito_fast.ops.mlp.triton_op import mlp_triton  # noqa: PLC0415  Triton is optional
+
+        return mlp_triton(inputs, parameters, precision)
+    if chosen == "native":
         return native.mlp_native(inputs, parameters)
     return mlp_reference(inputs, parameters)
