@@ -90,8 +90,8 @@ def check_product_precision():
                 error = (ours.cpu().double() - reference64).square().mean().sqrt()
                 relative = float(error / reference64.square().mean().sqrt())
                 assert relative <= PRODUCT_BOUNDS[precision], (gradients, index, relative)
-                # A mode that another one stands in for would pass, too.
-                assert relative > 1e-8, (gradients, index, relative)
+                # Exact products in place of rounded ones would pass, too.
+                assert gradients or relative > 1e-6, (index, relative)
 
     return check
 
