@@ -11,3 +11,7 @@ class CapacityError(RuntimeError):
 
 class NonFiniteError(RuntimeError):
     """A computation produced NaN or infinity; the message says where and what was kept."""
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the run ended before its work was done; the message says which, and what was kept."""

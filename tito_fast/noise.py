@@ -18,6 +18,13 @@ BASE_STREAM = 0
 VECTOR_STREAM = 1
 
 
+def stream_evaluation(stream: int, evaluation: int) -> int:
+    """Return the last counter word of an evaluation's numbers in a stream."""
+    if not 0 <= evaluation < _STREAM:
+        raise ValueError(f"evaluation: expected 0 to {_STREAM - 1}, got {evaluation}")
+    return stream * _STREAM + evaluation
+
+
 class NoiseSource(Protocol):
     """Standard normal values for one batch of (molecule, replica) rows."""
 
@@ -86,24 +93,21 @@ class CounterNoise:
 
     def base(self, rollout_step: int) -> Tensor:
         """Return the base sample of a rollout step, (n_atoms, 3)."""
-        return self._draw(3, rollout_step, BASE_STREAM * _STREAM).view(self._n_atoms, 3)
+        return self._draw(3, rollout_step, stream_evaluation(BASE_STREAM, 0)).view(self._n_atoms, 3)
 
     def vector_start(self, rollout_step: int, evaluation: int) -> Tensor:
         """Return the vectors that an evaluation starts from, (n_atoms, 3, n_features)."""
-        if not 0 <= evaluation < _STREAM:
-            raise ValueError(f"evaluation: expected 0 to {_STREAM - 1}, got {evaluation}")
-        values = self._draw(
-            3 * self._n_features, rollout_step, VECTOR_STREAM * _STREAM + evaluation
-        )
+        words = stream_evaluation(VECTOR_STREAM, evaluation)
+        values = self._draw(3 * self._n_features, rollout_step, words)
         return values.view(self._n_atoms, 3, self._n_features)
 
-    def _draw(self, per_atom: int, rollout_step: int, stream_evaluation: int) -> Tensor:
+    def _draw(self, per_atom: int, rollout_step: int, words: int) -> Tensor:
         values = philox_normal(
             self._keys,
             self._replicas,
             self._sizes * per_atom,
             rollout_step=rollout_step,
-            stream_evaluation=stream_evaluation,
+            stream_evaluation=words,
             n_total=self._n_atoms * per_atom,
         )
         return values.to(self._dtype)

@@ -145,3 +145,14 @@ def test_a_terminal_gets_a_bar(config_path):
     assert "4/4" in text
     for word in ("loss", "validation", "samples/s", "left"):
         assert word in text
+
+
+def test_a_named_backend_trains_and_the_run_says_which_one_it_was(run, tmp_path):
+    assert run("--backend", "eager").exit_code == 0
+    settings = tmp_path / "run" / "config.yaml"
+    assert settings.read_text().splitlines()[0] == "# backend eager"
+    assert yaml.safe_load(settings.read_text())["backend"] == "eager"
+    assert run("--set", "n_steps=5").exit_code == 0
+    first_line = settings.read_text().splitlines()[0]
+    assert first_line.startswith("# backend native, instruction set ")
+    assert yaml.safe_load(settings.read_text())["backend"] == "auto"

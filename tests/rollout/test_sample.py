@@ -268,9 +268,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, model):
     )
     code = textwrap.dedent(
         f"""
+        import tito_fast.rollout.recorder as recorder
         import tito_fast.rollout.sample as sampling
         from tito_fast.rollout.config import RolloutConfig
-        sampling.SECONDS_BETWEEN_CHECKPOINTS = 0.2
+        recorder.SECONDS_BETWEEN_CHECKPOINTS = 0.2
         sampling.sample("CCO", {config!r}, out="run", model="model.safetensors")
         """
     )

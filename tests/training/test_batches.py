@@ -9,6 +9,7 @@ from tito_fast.training.batches import (
     TRAIN_USE,
     VALIDATION_USE,
     BatchSource,
+    _lies_on_device,
     batch_loss,
     pair_range,
 )
@@ -25,7 +26,7 @@ def make_source(make_config):
         store = open_store(config.data.store)
         sampler = PairSampler(store, split="train", max_lag_ps=config.model.max_lag_ps)
         info = ModelInfo(length_unit_nm=0.2)
-        model = TitoModel.create(config.model, info, seed=0).to(dtype=dtype)
+        model = TitoModel.create(config.model, info, seed=0).to(config.device, dtype)
         return BatchSource(store, sampler, model, config=config, use=use), model
 
     return make
@@ -164,3 +165,55 @@ def test_every_rank_has_a_share_and_shares_are_even():
         assert [i for part in parts for i in range(part.start, part.stop)] == list(range(n_pairs))
         lengths = {part.stop - part.start for part in parts}
         assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("coupling", ["none", "r", "pr"])
+@pytest.mark.parametrize("part", [None, slice(2, 5)])
+def test_positions_on_the_device_give_the_same_batches_bitwise(make_source, part, coupling):
+    model = {"has_temperature": True}
+    mapped, _ = make_source(data={"on_device": False, "coupling": coupling}, model=model)
+    held, _ = make_source(data={"on_device": True, "coupling": coupling}, model=model)
+    assert mapped._on_device is None
+    assert held._on_device is not None
+    for step in range(3):
+        expected = mapped.draw(N_PAIRS, step=step, part=part)
+        found = held.draw(N_PAIRS, step=step, part=part)
+        for name in (*PER_ATOM, *PER_PAIR, "temperature_k"):
+            assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        assert found.batch.sizes == expected.batch.sizes
+        assert torch.equal(found.batch.bond_index, expected.batch.bond_index)
+        assert found.share == expected.share
+
+
+def test_auto_leaves_positions_in_the_map_on_a_cpu_and_validation_always(make_source):
+    assert make_source(data={"on_device": "auto"})[0]._on_device is None
+    assert make_source(data={"on_device": True}, use=VALIDATION_USE)[0]._on_device is None
+
+
+def test_positions_that_do_not_fit_stay_in_the_map_or_are_refused(make_source, monkeypatch):
+    sampler = make_source()[0]._sampler
+    cuda = torch.device("cuda")
+    for free, fits in ((4 * sampler.n_bytes, True), (4 * sampler.n_bytes - 4, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, free))
+        assert _lies_on_device("auto", sampler, cuda) == fits
+        assert _lies_on_device(True, sampler, cuda)
+        assert not _lies_on_device(False, sampler, cuda)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10, 10))
+    with pytest.raises(ValueError, match=r"data.on_device: expected at most 0.0 GB of positions"):
+        _lies_on_device(True, sampler, cuda)
+
+
+@pytest.mark.gpu
+def test_drawing_on_a_gpu_gives_the_pairs_of_the_cpu_and_reads_nothing_back(make_source):
+    expected = make_source(data={"on_device": False})[0].draw(N_PAIRS, step=3)
+    source, _ = make_source(device="cuda", data={"on_device": True})
+    source.draw(N_PAIRS, step=2)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = source.draw(N_PAIRS, step=3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for name in PER_ATOM + PER_PAIR:
+        torch.testing.assert_close(
+            getattr(found, name).cpu(), getattr(expected, name), rtol=1e-5, atol=1e-5, msg=name
+        )

@@ -398,3 +398,24 @@ def test_a_state_of_another_network_is_refused(make_config, tmp_path):
     torch.save({**state, "network": model.network.state_dict()}, tmp_path / "run" / "state.pt")
     with pytest.raises(ValueError, match=r"expected the state of the model in its config.yaml"):
         train(config)
+
+
+def test_backends_train_alike_and_one_that_cannot_run_leaves_a_run_alone(make_config, tmp_path):
+    results = [
+        train(make_config(out=str(tmp_path / name), precision="fp64", backend=name))
+        for name in ("reference", "eager", "native")
+    ]
+    for result in results[1:]:
+        assert result.train_loss == pytest.approx(results[0].train_loss, rel=1e-6)
+    before = (tmp_path / "native" / "config.yaml").read_bytes()
+    with pytest.raises(RuntimeError, match="triton"):
+        train(make_config(out=str(tmp_path / "native"), precision="fp64", backend="triton"))
+    assert (tmp_path / "native" / "config.yaml").read_bytes() == before
+
+
+def test_positions_on_the_device_change_no_bit_of_a_run(make_config, tmp_path):
+    mapped = make_config(out=str(tmp_path / "mapped"), data={"on_device": False})
+    held = make_config(out=str(tmp_path / "held"), data={"on_device": True})
+    train(mapped)
+    train(held)
+    assert_same_run(mapped, held)

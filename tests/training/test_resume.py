@@ -12,16 +12,18 @@ import yaml
 
 from tito_fast.training.loop import train
 
-# Trains as each config says; kills itself the hard way after step sys.argv[2], if that is above zero.
+# Trains as each config says; after step sys.argv[2], if that is above zero, kills process sys.argv[3] the hard way.
 PROGRAM = """
-import os, signal, sys
+import os, pathlib, signal, sys
 import torch
 from tito_fast.training.config import read_training_config
 from tito_fast.training.loop import train
 
 def on_step(progress):
     if progress.step == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
+        me = os.getpid()
+        other = pathlib.Path(f"/proc/{me}/task/{me}/children").read_text().split()
+        os.kill(int(other[0]) if sys.argv[3] == "1" else me, signal.SIGKILL)
 
 torch.set_num_threads(1)
 for path in sys.argv[1].split(","):
@@ -50,9 +52,12 @@ def run_program(tmp_path):
     taken = ("WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
     environment = {name: value for name, value in os.environ.items() if name not in taken}
 
-    def run(*configs, kill_after=0):
+    def run(*configs, kill_after=0, victim=0):
         return subprocess.run(  # noqa: S603  our own interpreter
-            [sys.executable, str(script), ",".join(map(str, configs)), str(kill_after)],
+            [
+                *(sys.executable, str(script), ",".join(map(str, configs))),
+                *(str(kill_after), str(victim)),
+            ],
             env={**environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
@@ -106,6 +111,30 @@ def test_two_processes_train_as_one_does(run_program, write_config, make_config,
     expected, found = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-7, atol=1e-9, msg=name)
+
+
+@pytest.mark.slow
+def test_a_run_without_a_killed_process_goes_on_to_the_same_weights(
+    run_program, write_config, tmp_path
+):
+    config = write_config("killed", n_steps=8, devices=2)
+    # Within the limit on the time of a program: both processes hold the pipes that are read to their end.
+    ended = run_program(config, kill_after=5, victim=1)
+    assert ended.returncode == 1
+    assert (
+        "ProcessLostError: devices: process 1 was killed (SIGKILL) before training was done (this is "
+        "process 0 of 2); the last good state, of step 3, is kept in"
+    ) in ended.stderr
+    ended = run_program(config, kill_after=7, victim=0)
+    assert ended.returncode == -signal.SIGKILL
+    assert "devices: process 0 ended before training was done (this is process 1" in ended.stderr
+    assert torch.load(tmp_path / "killed" / "state.pt", weights_only=True)["step"] == 6
+    ended = run_program(config, write_config("whole", n_steps=8, devices=2))
+    assert ended.returncode == 0, ended.stderr
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    found, expected = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    for name, weight in expected.items():
+        assert torch.equal(found[name], weight), name
 
 
 def test_a_failure_of_the_writer_ends_the_other_process_too(run_program, write_config, tmp_path):

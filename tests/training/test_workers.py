@@ -4,6 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from tito_fast.data.pairs import PairSampler
+from tito_fast.data.store import open_store
+from tito_fast.errors import ProcessLostError
+from tito_fast.models.tito.config import ModelInfo
+from tito_fast.models.tito.model import TitoModel
+from tito_fast.training.batches import TRAIN_USE, BatchSource, batch_loss
 from tito_fast.training.workers import Workers, start_workers
 
 
@@ -37,6 +43,48 @@ def test_gradients_are_summed_and_missing_ones_stay_missing():
     assert network[1].bias.grad.tolist() == [10.0]
     assert network[0].bias.grad is None
     assert network[1].weight.grad is None
+
+
+def test_no_parameter_is_left_out_of_the_reduction(make_config):
+    config = make_config()
+    store = open_store(config.data.store)
+    sampler = PairSampler(store, split="train", max_lag_ps=10.0)
+    model = TitoModel.create(config.model, ModelInfo(length_unit_nm=0.2), seed=0)
+    source = BatchSource(store, sampler, model, config=config, use=TRAIN_USE)
+    batch_loss(model, source.draw(4, step=0), sigma=config.flow_sigma).backward()
+    alone = {name: p.grad for name, p in model.network.named_parameters()}
+    Workers(rank=0, n_ranks=2, device=torch.device("cpu"), fabric=TwinFabric()).sum_gradients(
+        model.network
+    )
+    for name, parameter in model.network.named_parameters():
+        if alone[name] is None:
+            # The released network computes values that nothing reads; no process has a gradient for these.
+            assert parameter.grad is None, name
+        else:
+            assert torch.equal(parameter.grad, 2 * alone[name]), name
+    assert sum(gradient is not None for gradient in alone.values()) > 0.8 * len(alone)
+
+
+class BrokenFabric:
+    """Has lost its peers."""
+
+    def all_reduce(self, *_, **__):
+        raise RuntimeError("Connection closed by peer")
+
+    barrier = all_reduce
+
+
+def test_a_broken_connection_is_told_as_a_lost_process():
+    cpu = torch.device("cpu")
+    lost = Workers(
+        rank=1, n_ranks=3, device=cpu, fabric=BrokenFabric(), lost=lambda: "process 2 was killed"
+    )
+    message = r"devices: process 2 was killed before training was done \(this is process 1 of 3\)"
+    with pytest.raises(ProcessLostError, match=message):
+        lost.sum(torch.ones(1))
+    unknown = Workers(rank=1, n_ranks=3, device=cpu, fabric=BrokenFabric())
+    with pytest.raises(ProcessLostError, match="devices: another process ended before training"):
+        unknown.sum(torch.ones(1))
 
 
 def test_a_missing_lightning_fabric_is_told_with_its_extra(make_config, monkeypatch):

@@ -3,7 +3,7 @@
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -50,6 +50,9 @@ def sample(
         str, typer.Option(help="auto, reference, eager, native or triton.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    devices: Annotated[
+        str, typer.Option(help="Devices to share the work among: a number, or auto for every GPU.")
+    ] = "1",
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default all.")] = None,
     batch_size: Annotated[
         str, typer.Option(help="Replicas advanced together: auto or a number.")
@@ -90,6 +93,7 @@ def sample(
     """
     from tito_fast.data.readers import ReadOptions, read_molecule  # noqa: PLC0415  imports RDKit
     from tito_fast.models.load import load_model  # noqa: PLC0415  imports torch
+    from tito_fast.processes import launched_place  # noqa: PLC0415  imports torch
     from tito_fast.rollout import sample as sampling  # noqa: PLC0415  imports torch
     from tito_fast.rollout.config import RolloutConfig  # noqa: PLC0415  imports torch
     from tito_fast.rollout.starts import read_start  # noqa: PLC0415  beside the others
@@ -109,6 +113,7 @@ def sample(
         precision=cast("Precision", precision),
         backend=cast("Backend", backend),
         device=device,
+        devices=_devices(devices),
         n_threads=threads,
         batch_size=_batch_size(batch_size),
         format=format,
@@ -119,7 +124,9 @@ def sample(
     loaded = load_model(model, units=units, elements=elements.split(",") if elements else None)
     options = ReadOptions(name=name, smiles_template=smiles, add_hydrogens=add_hydrogens)
     molecules = [read_molecule(text, options=options) for text in inputs]
-    for molecule in molecules:
+    place = launched_place()
+    is_writer = place is None or place.rank == 0
+    for molecule in molecules if is_writer else ():
         for note in molecule.notes:
             typer.echo(f"{molecule.name}: {note}", err=True)
     folder = out or Path(f"rollout_{sampling.folder_name(molecules[0].name)}")
@@ -141,9 +148,18 @@ def sample(
             f"interrupted: what was sampled is in {folder}; the same command goes on", err=True
         )
         raise typer.Exit(INTERRUPTED) from None
-    for result in results:
+    for result in results if is_writer else ():
         _report(result, figure=figure)
     return 1 if any(result.lost_replicas for result in results) else 0
+
+
+def _devices(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"devices: expected auto or a number of devices, got {text!r}") from None
 
 
 def _batch_size(text: str) -> int | None:

@@ -25,6 +25,10 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Change a setting, as model.n_features=32; repeat it."),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="auto, reference, eager, native or triton; as --set backend=NAME."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start afresh where the run exists.")
     ] = False,
@@ -34,7 +38,8 @@ def train(
     from tito_fast.training.config import read_training_config  # noqa: PLC0415
     from tito_fast.training.loop import train as train_model  # noqa: PLC0415
 
-    settings = read_training_config(config, overrides=set_ or ())
+    overrides = [*(set_ or ()), *([] if backend is None else [f"backend={backend}"])]
+    settings = read_training_config(config, overrides=overrides)
     display = _bar if sys.stdout.isatty() else _lines
     try:
         with display(settings.n_steps) as on_step:

@@ -86,9 +86,16 @@ class MoleculeBatch:
     def to(self, device: torch.device | str) -> Self:
         """Return the batch on ``device``."""
         return type(self)(
-            atomic_numbers=self.atomic_numbers.to(device),
-            batch_ptr=self.batch_ptr.to(device),
-            bond_index=self.bond_index.to(device),
-            bond_type=self.bond_type.to(device),
+            atomic_numbers=upload(self.atomic_numbers, device),
+            batch_ptr=upload(self.batch_ptr, device),
+            bond_index=upload(self.bond_index, device),
+            bond_type=upload(self.bond_type, device),
             sizes=self.sizes,
         )
+
+
+def upload(values: Tensor, device: torch.device | str) -> Tensor:
+    """Return ``values`` on ``device``; the host does not wait where it goes to a CUDA device."""
+    if values.device.type == "cpu" and torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

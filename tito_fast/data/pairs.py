@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tito_fast.data.batch import MoleculeBatch
+from tito_fast.data.batch import MoleculeBatch, upload
 from tito_fast.data.molecule import IntArray
 from tito_fast.data.store import Store
+from tito_fast.data.topology_table import TopologyTable, csr_starts
 from tito_fast.validation import check_at_least, check_choice, check_positive
 
 LagLaw = Literal["uniform", "log_uniform", "fixed"]
@@ -63,6 +64,58 @@ class PairBatch:
             start_frame=self.start_frame.to(device),
             lag_steps=self.lag_steps.to(device),
         )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PairIndices:
+    """Which pairs were drawn, on the host; their positions are not read yet.
+
+    Parameters
+    ----------
+    trajectory, start_frame, lag_steps : ndarray, shape (n_pairs,), int64
+        Trajectories are numbered within the split.
+    sizes : ndarray, shape (n_pairs,), int64
+        Atoms of each pair's molecule.
+    """
+
+    trajectory: IntArray
+    start_frame: IntArray
+    lag_steps: IntArray
+    sizes: IntArray
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms of all pairs."""
+        return int(self.sizes.sum())
+
+    def part(self, rows: slice) -> Self:
+        """Return consecutive pairs."""
+        return type(self)(
+            trajectory=self.trajectory[rows],
+            start_frame=self.start_frame[rows],
+            lag_steps=self.lag_steps[rows],
+            sizes=self.sizes[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DevicePositions:
+    """All frames of one split on a device.
+
+    Parameters
+    ----------
+    positions : Tensor, shape (n_rows, 3), float32
+        In nm, trajectory after trajectory.
+    first_row : ndarray, shape (n_trajectories,), int64
+        Where each trajectory of the split starts.
+    """
+
+    positions: Tensor
+    first_row: IntArray
+
+    def frames(self, rows: IntArray) -> Tensor:
+        """Return ``positions`` at ``rows``: only these numbers travel."""
+        return self.positions.index_select(0, upload(torch.from_numpy(rows), self.positions.device))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -236,7 +289,8 @@ class PairSampler:
         lengths = np.array([row.n_frames for row in rows], dtype=np.int64)
         self.windows = lagged_windows(lengths, self._max_lag_steps())
         self._check_windows(lengths)
-        self._topology = _TopologyTable.from_molecules(store)
+        self._topology = TopologyTable.from_store(store)
+        self._n_rows = lengths * self._topology.atom_counts[self._molecule]
 
     @property
     def n_windows(self) -> int:
@@ -258,34 +312,68 @@ class PairSampler:
         ValueError
             If ``n_pairs`` is below 1.
         """
+        return self.gather(self.draw_indices(n_pairs, rng))
+
+    def draw_indices(self, n_pairs: int, rng: np.random.Generator) -> PairIndices:
+        """Draw as :meth:`draw` does, and read no positions."""
         check_at_least("n_pairs", n_pairs, 1)
         window_idx = rng.integers(0, self.windows.n_windows, size=n_pairs)
         trajectory = self.windows.trajectory_idx(window_idx)
-        start = window_idx - self.windows.window_ptr[trajectory]
-        lag_steps = draw_lag_steps(rng, self.windows.max_lag_steps[trajectory], law=self.lag_law)
-        return self._gather(trajectory, start, lag_steps)
+        return PairIndices(
+            trajectory=trajectory,
+            start_frame=window_idx - self.windows.window_ptr[trajectory],
+            lag_steps=draw_lag_steps(rng, self.windows.max_lag_steps[trajectory], law=self.lag_law),
+            sizes=self._topology.atom_counts[self._molecule[trajectory]],
+        )
 
-    def _gather(self, trajectory: IntArray, start: IntArray, lag_steps: IntArray) -> PairBatch:
+    def gather(self, indices: PairIndices, *, source: DevicePositions | None = None) -> PairBatch:
+        """Return the pairs of ``indices``.
+
+        Parameters
+        ----------
+        indices : PairIndices
+        source : DevicePositions, optional
+            From :meth:`positions_on`: the positions of the result are on its device, all else on the
+            host. None: positions are read from the map.
+        """
+        trajectory, sizes = indices.trajectory, indices.sizes
         molecule = self._molecule[trajectory]
         batch, atom = self._topology.batch(molecule)
-        sizes = self._topology.atom_counts[molecule]
-        first = self._first_row[trajectory] + start * sizes
+        first_row = self._first_row if source is None else source.first_row
+        first = first_row[trajectory] + indices.start_frame * sizes
+        current = np.repeat(first, sizes)
+        current += atom
+        later = np.repeat(first + indices.lag_steps * sizes, sizes)
+        later += atom
+        frames = self._mapped if source is None else source.frames
         return PairBatch(
             batch=batch,
-            current_positions=self._frames(first, sizes, atom),
-            next_positions=self._frames(first + lag_steps * sizes, sizes, atom),
+            current_positions=frames(current),
+            next_positions=frames(later),
             lag_time_ps=torch.from_numpy(
-                (lag_steps * self._interval_ps[trajectory]).astype(np.float32)
+                (indices.lag_steps * self._interval_ps[trajectory]).astype(np.float32)
             ),
             molecule_idx=torch.from_numpy(molecule),
             trajectory_idx=torch.from_numpy(self._trajectories[trajectory]),
-            start_frame=torch.from_numpy(start),
-            lag_steps=torch.from_numpy(lag_steps),
+            start_frame=torch.from_numpy(indices.start_frame),
+            lag_steps=torch.from_numpy(indices.lag_steps),
         )
 
-    def _frames(self, first_row: IntArray, sizes: IntArray, atom: IntArray) -> Tensor:
-        rows = np.repeat(first_row, sizes)
-        rows += atom
+    @property
+    def n_bytes(self) -> int:
+        """Memory of all positions of the split."""
+        return int(self._n_rows.sum()) * 3 * self._positions.itemsize
+
+    def positions_on(self, device: torch.device) -> DevicePositions:
+        """Return all positions of the split on ``device``; reads them once."""
+        first_row = csr_starts(self._n_rows)
+        positions = torch.empty((int(self._n_rows.sum()), 3), dtype=torch.float32, device=device)
+        for start, mapped, n_rows in zip(first_row, self._first_row, self._n_rows, strict=True):
+            block = np.array(self._positions[mapped : mapped + n_rows])
+            positions[start : start + n_rows] = torch.from_numpy(block).to(device)
+        return DevicePositions(positions=positions, first_row=first_row)
+
+    def _mapped(self, rows: IntArray) -> Tensor:
         return torch.from_numpy(np.take(self._positions, rows, axis=0))
 
     def _max_lag_steps(self) -> IntArray:
@@ -313,64 +401,3 @@ class PairSampler:
                 f"are not longer than {self.max_lag_ps:g} ps and give no pairs",
                 stacklevel=3,
             )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _TopologyTable:
-    """Atoms and bonds of all molecules end to end, so that a batch is a few gathers."""
-
-    atomic_numbers: IntArray
-    atom_counts: IntArray
-    atom_ptr: IntArray
-    bonds: tuple[IntArray, IntArray, IntArray]
-    bond_counts: IntArray
-    bond_ptr: IntArray
-
-    @classmethod
-    def from_molecules(cls, store: Store) -> Self:
-        molecules = store.molecules
-        atom_counts = np.array([molecule.n_atoms for molecule in molecules], dtype=np.int64)
-        bond_counts = np.array([m.bond_type.shape[0] for m in molecules], dtype=np.int64)
-        index = np.concatenate([molecule.bond_index for molecule in molecules], axis=1)
-        return cls(
-            atomic_numbers=np.concatenate([molecule.atomic_numbers for molecule in molecules]),
-            atom_counts=atom_counts,
-            atom_ptr=_starts(atom_counts),
-            bonds=(index[0], index[1], np.concatenate([m.bond_type for m in molecules])),
-            bond_counts=bond_counts,
-            bond_ptr=_starts(bond_counts),
-        )
-
-    def batch(self, molecule: IntArray) -> tuple[MoleculeBatch, IntArray]:
-        """Return the batch of ``molecule`` and each atom's number within its molecule."""
-        sizes, batch_ptr, atom = _ragged(self.atom_counts[molecule])
-        bond_sizes, _, bond = _ragged(self.bond_counts[molecule])
-        bond_rows = np.repeat(self.bond_ptr[molecule], bond_sizes)
-        bond_rows += bond
-        offset = np.repeat(batch_ptr[:-1], bond_sizes)
-        source, receiver, kind = self.bonds
-        bond_index = np.empty((2, bond_rows.shape[0]), dtype=np.int64)
-        np.add(source[bond_rows], offset, out=bond_index[0])
-        np.add(receiver[bond_rows], offset, out=bond_index[1])
-        batch = MoleculeBatch(
-            atomic_numbers=torch.from_numpy(
-                self.atomic_numbers[np.repeat(self.atom_ptr[molecule], sizes) + atom]
-            ),
-            batch_ptr=torch.from_numpy(batch_ptr),
-            bond_index=torch.from_numpy(bond_index),
-            bond_type=torch.from_numpy(kind[bond_rows]),
-            sizes=tuple(sizes.tolist()),
-        )
-        return batch, atom
-
-
-def _starts(counts: IntArray) -> IntArray:
-    return np.concatenate([[0], np.cumsum(counts)])[:-1]
-
-
-def _ragged(sizes: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Return ``sizes``, their CSR starts, and each element's number within its row."""
-    ptr = np.concatenate([[0], np.cumsum(sizes)])
-    within = np.arange(ptr[-1])
-    within -= np.repeat(ptr[:-1], sizes)
-    return sizes, ptr, within

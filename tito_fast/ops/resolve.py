@@ -23,6 +23,7 @@ Implementation = Literal["reference", "native", "triton"]
 _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "center": ("cpu", "cuda"),
     "edge_embed": ("cpu",),
+    "edge_geometry": (),
     "mlp": ("cpu",),
     "ode_step": ("cpu", "cuda"),
     "ot_couple": ("cpu",),
@@ -34,7 +35,18 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "time_embed": ("cpu",),
 }
 
-_TRITON_OPS = frozenset({"mlp"})
+_TRITON_OPS: frozenset[str] = frozenset(
+    {
+        "center",
+        "edge_geometry",
+        "mlp",
+        "painn_message",
+        "painn_update",
+        "ode_step",
+        "philox_normal",
+        "radius_graph",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

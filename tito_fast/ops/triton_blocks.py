@@ -93,6 +93,18 @@ def norm_silu_backward(grad, unit, inverse, scale, shift, N_FEATURES: tl.constex
 
 
 @triton.jit
+def root(x):
+    """Return the correctly rounded square root; ``tl.sqrt`` approximates that of float32."""
+    return tl.sqrt(x) if x.dtype == tl.float64 else tl.sqrt_rn(x)
+
+
+@triton.jit
+def quotient(x, y):
+    """Return the correctly rounded x / y; the operator approximates that of float32."""
+    return x / y if x.dtype == tl.float64 else tl.div_rn(x, y)
+
+
+@triton.jit
 def sin_pi(x):
     """Return sin(pi x); the argument is reduced exactly, so that large ones lose nothing."""
     reduced = x - 2.0 * tl.floor(0.5 * x + 0.5)

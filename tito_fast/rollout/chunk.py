@@ -56,7 +56,11 @@ class Chunk:
         self._model, self._config = model, config
         molecules = [row.molecule for row in rows]
         batch = MoleculeBatch.from_molecules(molecules, device=model.device)
-        with forward_precision(config.precision, model.device), torch.no_grad():
+        with (
+            matmul_precision(config.precision),
+            forward_precision(config.precision, model.device),
+            torch.no_grad(),
+        ):
             self._prepared = model.prepare(batch, backend=config.backend)
         self._settings = flow_settings(model, config)
         self._noise = CounterNoise(

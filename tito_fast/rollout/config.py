@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tito_fast.processes import Devices, check_devices
 from tito_fast.solvers import solver_by_name
 from tito_fast.types import BACKENDS, PRECISIONS, VECTOR_STARTS, Backend, Precision, VectorStart
 from tito_fast.validation import check_at_least, check_choice, check_positive
@@ -37,8 +38,11 @@ class RolloutConfig:
     backend : Backend
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+    devices : int or "auto"
+        Processes on this machine, one device each; ``auto``: every CUDA device, one on a CPU. Where torchrun
+        or srun started several processes already, theirs are taken.
     n_threads : int or None
-        CPU threads; None: as torch has them.
+        CPU threads of each process; None: as torch has them, divided among the processes of a CPU.
     batch_size : int or None
         Replicas advanced together; None: as many as fit into the memory budget.
     format : "xtc" | "dcd" | "h5"
@@ -58,6 +62,7 @@ class RolloutConfig:
     precision: Precision = "fp32"
     backend: Backend = "auto"
     device: str = "auto"
+    devices: Devices = 1
     n_threads: int | None = None
     batch_size: int | None = None
     format: str = "xtc"
@@ -79,6 +84,7 @@ class RolloutConfig:
             value = getattr(self, name)
             if value is not None:
                 check_positive(name, value)
+        check_devices(self.devices)
         for name in ("n_threads", "batch_size"):
             value = getattr(self, name)
             if value is not None:

@@ -116,7 +116,7 @@ def transition(
             noise=StepNoise(keys=noise.keys, replicas=noise.replicas, rollout_step=rollout_step),
             settings=StepSettings(
                 time_grid=settings.time_grid,
-                program=solver.program,
+                solver=solver,
                 vector_start=settings.vector_start,
                 base_std=settings.base_std,
                 center=settings.center,

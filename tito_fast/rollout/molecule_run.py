@@ -239,6 +239,7 @@ def run_settings(
             np.ascontiguousarray(starts, dtype="<f8").tobytes(), digest_size=8
         ).hexdigest(),
         "device": config.device,
+        "devices": config.devices,
         "n_threads": config.n_threads,
         "batch_size": config.batch_size,
     }

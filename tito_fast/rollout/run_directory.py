@@ -28,7 +28,7 @@ from tito_fast.rollout.writers.disk import PART_SUFFIX, disk_error, replace_file
 from tito_fast.validation import check_at_least, check_choice
 
 CHANGEABLE_SETTINGS: Final = frozenset(
-    {"batch_size", "device", "instruction_set", "n_threads", "threads"}
+    {"batch_size", "device", "devices", "instruction_set", "n_threads", "threads"}
 )
 """Settings that change no trajectory, so that a run may go on with others."""
 

@@ -1,43 +1,37 @@
 """Sampling: molecules in, one directory of trajectories for each, out."""
 
 import copy
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tito_fast.data.molecule import FloatArray, Molecule
 from tito_fast.data.readers import read_molecule
 from tito_fast.devices import resolve_device
+from tito_fast.errors import ProcessLostError
 from tito_fast.models.load import load_model
 from tito_fast.models.tito.model import TitoModel
-from tito_fast.rollout.chunk import Chunk, Row, rows_per_chunk
+from tito_fast.processes import device_of_rank, launched_place, n_devices_here
+from tito_fast.rollout.advance import Task, advance, shares, task_cost
+from tito_fast.rollout.chunk import Row
 from tito_fast.rollout.config import RolloutConfig
+from tito_fast.rollout.crew import Crew
 from tito_fast.rollout.engine import check_lag_schedule
-from tito_fast.rollout.molecule_run import MoleculeRun, StepFrames
+from tito_fast.rollout.molecule_run import MoleculeRun
+from tito_fast.rollout.receiver import Receiver
+from tito_fast.rollout.recorder import Recorder, RolloutProgress
 from tito_fast.rollout.starts import starts_of
-from tito_fast.rollout.writers import FrameSink
+from tito_fast.rollout.worker import Job, threads, work
 
-# A kill loses at most this much work; writing the state costs milliseconds.
-SECONDS_BETWEEN_CHECKPOINTS = 10.0
+__all__ = ["RolloutProgress", "RolloutResult", "folder_name", "sample"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutProgress:
-    """What a progress display is told after a rollout step of a chunk."""
-
-    n_done: int  # transitions, this call
-    n_total: int
-    transitions_per_s: float
-    simulated_ps: float  # summed over replicas, this call
-    n_lost: int  # replicas that became NaN or infinite
+# How long to wait for other processes between two looks at the display.
+_TELL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +109,15 @@ def sample(
         A lag above the model's maximum, a molecule it never saw, a run with other settings.
     OSError
         The disk; what was written before stays whole.
+    ProcessLostError
+        Another process of this run ended; what was sampled is kept.
 
     Notes
     -----
+    With ``config.devices`` above 1 this process starts the others, gives them model, molecules and states,
+    and is the only one that reads inputs and writes files; under torchrun or srun every process makes
+    this call, and all return the same. Files are those of one process, bit for bit.
+
     Running the same call again continues after a kill, and extends the trajectories when there are
     more steps or replicas. Noise is a function of (seed, molecule, replica, step), so neither chunks
     nor restarts change a trajectory.
@@ -131,18 +131,19 @@ def sample(
     >>> result.n_frames
     (3,)
     """
-    loaded = model if isinstance(model, TitoModel) else load_model(model)
-    loaded = _on_device(loaded, config)
-    molecules = _read_all(inputs)
-    loaded.check_molecules(molecules)
-    for warning in check_lag_schedule(loaded, config.lag_times_ps):
-        warnings.warn(warning, stacklevel=2)
-    if start is not None and len(molecules) != 1:
-        raise ValueError(
-            f"start: expected one input with start frames, got {len(molecules)} inputs"
-        )
+    crew = _launched_crew(config)
+    if crew is not None and crew.rank > 0:
+        return cast("list[RolloutResult]", work(crew))
     runs: list[MoleculeRun] = []
     try:
+        loaded = model if isinstance(model, TitoModel) else load_model(model)
+        loaded = _on_device(loaded, config, crew)
+        molecules = _read_all(inputs)
+        loaded.check_molecules(molecules)
+        for warning in check_lag_schedule(loaded, config.lag_times_ps):
+            warnings.warn(warning, stacklevel=2)
+        if start is not None:
+            _check_one(molecules)
         for molecule, path in zip(molecules, _paths(Path(out), molecules), strict=True):
             run = MoleculeRun.open(
                 path,
@@ -153,37 +154,71 @@ def sample(
                 overwrite=overwrite,
             )
             runs.append(run)
-        with _threads(config.n_threads):
-            _advance_all(loaded, runs, config, on_progress)
-        return [
-            RolloutResult(
-                path=run.path,
-                molecule=run.molecule,
-                n_frames=tuple(int(n_steps) + 1 for n_steps in run.n_steps_done),
-                lost_replicas=run.lost,
-                validity=run.finish(),
-            )
-            for run in runs
-        ]
-    except BaseException:
+        _advance_all(loaded, runs, config, crew, on_progress)
+        results = [_result(run) for run in runs]
+    except BaseException as error:
         for run in runs:
             run.interrupted()
+        if crew is not None:
+            crew.give_up(f"{type(error).__name__}: {error}")
+        if isinstance(error, ProcessLostError):
+            raise ProcessLostError(
+                f"{error}; what was sampled is kept in {out}; run the same command again to go on"
+            ) from error
         raise
     finally:
         for run in runs:
             run.close()
+    return results if crew is None else crew.tell(results)
+
+
+def _check_one(molecules: Sequence[Molecule]) -> None:
+    if len(molecules) != 1:
+        raise ValueError(
+            f"start: expected one input with start frames, got {len(molecules)} inputs"
+        )
+
+
+def _result(run: MoleculeRun) -> RolloutResult:
+    return RolloutResult(
+        path=run.path,
+        molecule=run.molecule,
+        n_frames=tuple(int(n_steps) + 1 for n_steps in run.n_steps_done),
+        lost_replicas=run.lost,
+        validity=run.finish(),
+    )
+
+
+def _launched_crew(config: RolloutConfig) -> Crew | None:
+    """Return the processes that a launcher started, of which this is one; None if there is none but this."""
+    place = launched_place()
+    if place is None:
+        return None
+    if config.devices not in (1, "auto", place.n_ranks):
+        raise ValueError(
+            f"devices: expected {place.n_ranks}, the number of processes launched, or none, "
+            f"got {config.devices}"
+        )
+    if resolve_device(config.device).index is not None:
+        raise ValueError(
+            f"device: expected auto, cpu or cuda for {place.n_ranks} processes, got {config.device}"
+        )
+    return Crew.launched(place)
 
 
 def _percent(what: str, share: float | None) -> list[str]:
     return [] if share is None else [f"{what}: {100 * share:.1f} %"]
 
 
-def _on_device(model: TitoModel, config: RolloutConfig) -> TitoModel:
+def _on_device(model: TitoModel, config: RolloutConfig, crew: Crew | None) -> TitoModel:
     """Return a copy of the model where and as it is to run; the caller's stays as it is."""
     network = copy.deepcopy(model.network).requires_grad_(requires_grad=False)
     dtype = torch.float64 if config.precision == "fp64" else torch.float32
     copied = TitoModel(model.config, model.info, network)
-    return copied.to(device=resolve_device(config.device), dtype=dtype)
+    device = resolve_device(config.device)
+    if crew is not None:
+        device = device_of_rank(device, crew.local_rank)
+    return copied.to(device=device, dtype=dtype)
 
 
 def _read_all(
@@ -217,156 +252,86 @@ def folder_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_.=#@+()[]" else "_" for c in name)
 
 
+def _tasks(runs: Sequence[MoleculeRun]) -> list[Task]:
+    """Return every unfinished replica of every run: those that are equally far side by side, by molecule."""
+    tasks = [
+        Task(Row(index, run.molecule, replica), step, run.scaled_positions(replica))
+        for index, run in enumerate(runs)
+        for step, replicas in run.unfinished().items()
+        for replica in replicas
+    ]
+    return sorted(tasks, key=lambda task: (task.first_step, task.row.molecule_idx))
+
+
 def _advance_all(
     model: TitoModel,
     runs: Sequence[MoleculeRun],
     config: RolloutConfig,
+    crew: Crew | None,
     on_progress: Callable[[RolloutProgress], None] | None,
 ) -> None:
-    """Advance every unfinished replica of every run, chunk by chunk."""
-    n_total = sum(
-        (config.n_rollout_steps - step) * len(replicas)
-        for run in runs
-        for step, replicas in run.unfinished().items()
-    )
-    meter = _Meter(n_total, config, on_progress)
-    for rows, first_step in _chunks(model, runs, config):
-        _advance_chunk(model, runs, rows, first_step, config, meter)
+    """Advance every unfinished replica of every run, in as many processes as ``config`` asks for."""
+    tasks = _tasks(runs)
+    n_total = sum(config.n_rollout_steps - task.first_step for task in tasks)
+    with (
+        _crew(crew, config, n_tasks=len(tasks)) as all_ranks,
+        Recorder(runs, config, n_total=n_total, on_progress=on_progress) as recorder,
+        threads(_n_threads(config, all_ranks)),
+    ):
+        if all_ranks is None:
+            for advanced in advance(model, tasks, config):
+                recorder.put(tasks, advanced)
+                recorder.tell()
+        else:
+            _advance_shared(model, tasks, config, all_ranks, recorder)
 
 
-def _chunks(
-    model: TitoModel, runs: Sequence[MoleculeRun], config: RolloutConfig
-) -> list[tuple[list[Row], int]]:
-    """Return rows that are equally far, molecule by molecule, as many together as fit."""
-    by_step: dict[int, list[Row]] = {}
-    for index, run in enumerate(runs):
-        for step, replicas in run.unfinished().items():
-            rows = [Row(index, run.molecule, replica) for replica in replicas]
-            by_step.setdefault(step, []).extend(rows)
-    chunks = []
-    for step, rows in sorted(by_step.items()):
-        start = 0
-        while start < len(rows):
-            largest = max(row.molecule.n_atoms for row in rows[start:])
-            end = start + rows_per_chunk(model, config, largest)
-            chunks.append((rows[start:end], step))
-            start = end
-    return chunks
-
-
-def _advance_chunk(
-    model: TitoModel,
-    runs: Sequence[MoleculeRun],
-    rows: list[Row],
-    first_step: int,
-    config: RolloutConfig,
-    meter: "_Meter",
+def _advance_shared(
+    model: TitoModel, tasks: Sequence[Task], config: RolloutConfig, crew: Crew, recorder: Recorder
 ) -> None:
-    """Advance ``rows`` to the end; a second thread superposes, checks and writes."""
-    chunk = Chunk(model, rows, config)
-    parts = _parts(rows)
-    state = np.concatenate([runs[row.molecule_idx].scaled_positions(row.replica) for row in rows])
-    positions = torch.from_numpy(state).to(model.device, model.dtype)
-    involved = [runs[part.molecule_idx] for part in parts]
-
-    def consume(step_frames: list[StepFrames]) -> None:
-        for run, frames in zip(involved, step_frames, strict=True):
-            run.add(frames)
-        if time.monotonic() - meter.last_checkpoint >= SECONDS_BETWEEN_CHECKPOINTS:
-            _checkpoint(involved, meter, sync=False)
-
-    with FrameSink(consume) as sink:
-        try:
-            steps = chunk.run(positions, first_step=first_step, last_step=config.n_rollout_steps)
-            for step, scaled in enumerate(steps, start=first_step + 1):
-                host = scaled.double().cpu().numpy()
-                sink.put([StepFrames(step, part.replicas, host[part.atoms]) for part in parts])
-                meter.count(len(rows), step, sum(len(run.lost) for run in runs))
-        finally:
-            # Also after Ctrl-C: what was sampled is kept.
-            sink.drain()
-            _checkpoint(involved, meter, sync=True)
-            for run in involved:
-                run.close_files()
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Rows of one molecule, side by side in a chunk."""
-
-    molecule_idx: int
-    replicas: NDArray[np.int64]
-    atoms: slice
-
-
-def _parts(rows: Sequence[Row]) -> list[_Part]:
-    """Return the molecules of ``rows``, which are sorted by molecule, with their replicas and atoms."""
-    parts: list[_Part] = []
-    start = 0
-    for molecule_idx in dict.fromkeys(row.molecule_idx for row in rows):
-        mine = [row for row in rows if row.molecule_idx == molecule_idx]
-        end = start + sum(row.molecule.n_atoms for row in mine)
-        replicas = np.array([row.replica for row in mine], dtype=np.int64)
-        parts.append(_Part(molecule_idx, replicas, slice(start, end)))
-        start = end
-    return parts
-
-
-def _checkpoint(runs: Sequence[MoleculeRun], meter: "_Meter", *, sync: bool) -> None:
-    for run in runs:
-        run.checkpoint(sync=sync)
-        run.log(
-            {
-                "elapsed_s": round(meter.elapsed_s(), 1),
-                "transitions_this_call": meter.n_done,
-                "transitions_per_s": round(meter.n_done / meter.elapsed_s(), 2),
-                "steps_of_all_replicas": int(run.n_steps_done.sum()),
-                "lost_replicas": len(run.lost),
-            }
-        )
-    meter.last_checkpoint = time.monotonic()
-
-
-class _Meter:
-    """Counts transitions and tells the display."""
-
-    def __init__(
-        self,
-        n_total: int,
-        config: RolloutConfig,
-        on_progress: Callable[[RolloutProgress], None] | None,
-    ) -> None:
-        self._n_total, self._config, self._tell = n_total, config, on_progress
-        self.n_done, self._simulated_ps = 0, 0.0
-        self._started = self.last_checkpoint = time.monotonic()
-
-    def elapsed_s(self) -> float:
-        """Return the time since the first chunk, above zero."""
-        return max(time.monotonic() - self._started, 1e-9)
-
-    def count(self, n_rows: int, step: int, n_lost: int) -> None:
-        """Count one step, numbered from 1, of ``n_rows`` replicas."""
-        self.n_done += n_rows
-        self._simulated_ps += n_rows * self._config.lag_time_ps(step - 1)
-        if self._tell is not None:
-            self._tell(
-                RolloutProgress(
-                    n_done=self.n_done,
-                    n_total=self._n_total,
-                    transitions_per_s=self.n_done / self.elapsed_s(),
-                    simulated_ps=self._simulated_ps,
-                    n_lost=n_lost,
-                )
-            )
+    """Hand out the tasks, advance this process' own, and record those of all."""
+    costs = [task_cost(task, config.n_rollout_steps) for task in tasks]
+    parts = [tasks[share] for share in shares(costs, crew.n_ranks)]
+    sent = TitoModel(model.config, model.info, copy.deepcopy(model.network)).to(device="cpu")
+    crew.hand_out([None, *(Job(sent, part, config) for part in parts[1:])])
+    receivers = [
+        Receiver(crew, rank, tasks=part, recorder=recorder, dtype=model.dtype)
+        for rank, part in enumerate(parts[1:], start=1)
+    ]
+    for advanced in advance(model, parts[0], config):
+        recorder.put(parts[0], advanced)
+        recorder.tell()
+        for receiver in receivers:
+            receiver.is_done()
+    while not all(receiver.is_done() for receiver in receivers):
+        for receiver in receivers:
+            receiver.is_done(wait_s=_TELL_S / len(receivers))
+        recorder.tell()
+    recorder.tell()
 
 
 @contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
-    """Run the block with ``n_threads`` CPU threads, and put back what was before."""
-    before = torch.get_num_threads()
+def _crew(crew: Crew | None, config: RolloutConfig, *, n_tasks: int) -> Iterator[Crew | None]:
+    """Give the processes that a launcher started, else those that ``config`` asks for while the block runs."""
+    if crew is not None:
+        yield crew
+        return
+    n_devices = n_devices_here(config.devices, resolve_device(config.device), named=config.device)
+    if min(n_devices, n_tasks) < 2:
+        yield None
+        return
+    started = Crew.start(min(n_devices, n_tasks))
     try:
-        if n_threads is not None:
-            torch.set_num_threads(n_threads)
-        yield
-    finally:
-        torch.set_num_threads(before)
+        yield started
+        started.tell(None)
+    except BaseException:
+        started.close(is_failed=True)
+        raise
+    started.close()
+
+
+def _n_threads(config: RolloutConfig, crew: Crew | None) -> int | None:
+    """Return the CPU threads of this process: its share, where it started the others."""
+    if config.n_threads is not None or crew is None or not crew.children.processes:
+        return config.n_threads
+    return max(torch.get_num_threads() // crew.n_ranks, 1)

@@ -1,14 +1,14 @@
 """What one optimizer step sees. Everything random in it follows from (seed, use, step, pair)."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tito_fast.data.batch import MoleculeBatch
-from tito_fast.data.pairs import PairBatch, PairSampler
+from tito_fast.data.batch import MoleculeBatch, upload
+from tito_fast.data.pairs import DevicePositions, PairSampler
 from tito_fast.data.store import Store
 from tito_fast.flows import flow_matching_loss, interpolate
 from tito_fast.models.tito.model import TitoModel
@@ -18,6 +18,9 @@ from tito_fast.types import Backend
 
 TRAIN_USE = 0
 VALIDATION_USE = 1
+
+DEVICE_MEMORY_SHARE = 0.25
+"""Share of the free memory that positions may take on a device where they need not lie there."""
 
 # Noise of training: streams of the counter-based generator that sampling (streams 0 and 1) leaves
 # free. The last counter word is stream · 2²⁸ + use.
@@ -86,6 +89,11 @@ class BatchSource:
     use : int
         ``TRAIN_USE`` or ``VALIDATION_USE``: other pairs and other noise.
 
+    Notes
+    -----
+    With ``data.on_device`` the positions of a training split lie on the model's device: pairs are
+    gathered and coupled there, and only their numbers travel. The pairs and their noise are the same.
+
     Raises
     ------
     ValueError
@@ -105,28 +113,32 @@ class BatchSource:
         self._temperature_k: Tensor | None = None
         if model.config.has_temperature:
             self._temperature_k = _temperatures(store, sampler.split)
+        self._on_device: DevicePositions | None = None
+        if use == TRAIN_USE and _lies_on_device(config.data.on_device, sampler, model.device):
+            self._on_device = sampler.positions_on(model.device)
 
     def draw(self, n_pairs: int, *, step: int, part: slice | None = None) -> TrainingBatch:
         """Return the pairs ``part`` (all by default) of the ``n_pairs`` pairs of ``step``."""
         rng = step_generator(self._config.seed, self._use, step)
-        pairs = self._sampler.draw(n_pairs, rng)
-        flow_time = torch.from_numpy(rng.random(n_pairs, dtype=np.float32))
-        n_atoms_of_step = pairs.batch.n_atoms
+        indices = self._sampler.draw_indices(n_pairs, rng)
         rows = slice(0, n_pairs) if part is None else part
-        if (rows.start, rows.stop) != (0, n_pairs):
-            pairs, flow_time = _cut(pairs, rows), flow_time[rows]
+        flow_time = torch.from_numpy(rng.random(n_pairs, dtype=np.float32))[rows]
+        pairs = self._sampler.gather(indices.part(rows), source=self._on_device)
         model, batch = self._model, pairs.batch
         unit, device, dtype = model.info.length_unit_nm, model.device, model.dtype
         noise = _Noise(self._config.seed, self._use, step, batch.sizes, first_row=rows.start)
-        # Coupling and its input stay on the host, where it is fastest; only vectors are large.
+        # Coupling and its input are where the positions are: on the host, where it is fastest for a
+        # few, or with them on the device; only vectors are large.
+        here = pairs.next_positions.device
+        batch_ptr = upload(batch.batch_ptr, here)
         x_1 = pairs.next_positions / unit
-        x_0 = center(noise.normal(_BASE_STREAM, 3), batch_ptr=batch.batch_ptr)
+        x_0 = center(noise.normal(_BASE_STREAM, 3, device=here), batch_ptr=batch_ptr)
         x_0 = x_0 * model.info.base_std
         if self._config.data.coupling != "none":
-            x_0 = ot_couple(x_0, x_1, batch_ptr=batch.batch_ptr, plan=self._config.data.coupling)
+            x_0 = ot_couple(x_0, x_1, batch_ptr=batch_ptr, plan=self._config.data.coupling)
         temperature_k = None
         if self._temperature_k is not None:
-            temperature_k = self._temperature_k[pairs.trajectory_idx].to(device, dtype)
+            temperature_k = upload(self._temperature_k[pairs.trajectory_idx], device).to(dtype)
         n_features = model.config.n_features
         if model.config.vector_start == "zeros":
             vectors = torch.zeros((batch.n_atoms, 3, n_features), device=device, dtype=dtype)
@@ -135,15 +147,15 @@ class BatchSource:
             vectors = drawn.view(-1, 3, n_features).to(dtype)
         return TrainingBatch(
             batch=batch.to(device),
-            scaled_current=(pairs.current_positions / unit).to(device, dtype),
-            x_0=x_0.to(device, dtype),
-            x_1=x_1.to(device, dtype),
-            flow_time=flow_time.to(device, dtype),
-            lag_time_ps=pairs.lag_time_ps.to(device, dtype),
+            scaled_current=upload(pairs.current_positions / unit, device).to(dtype),
+            x_0=upload(x_0, device).to(dtype),
+            x_1=upload(x_1, device).to(dtype),
+            flow_time=upload(flow_time, device).to(dtype),
+            lag_time_ps=upload(pairs.lag_time_ps, device).to(dtype),
             temperature_k=temperature_k,
-            epsilon=noise.normal(_EPSILON_STREAM, 3).to(device, dtype),
+            epsilon=upload(noise.normal(_EPSILON_STREAM, 3, device=here), device).to(dtype),
             vectors=vectors,
-            share=batch.n_atoms / n_atoms_of_step,
+            share=batch.n_atoms / indices.n_atoms,
         )
 
 
@@ -206,7 +218,7 @@ class _Noise:
         values = philox_normal(
             torch.full((n_rows,), self.seed, dtype=torch.int64, device=device),
             torch.arange(self.first_row, self.first_row + n_rows, device=device),
-            counts.to(device),
+            upload(counts, device),
             rollout_step=self.step,
             stream_evaluation=stream * _STREAM + self.use,
             n_total=sum(self.sizes) * per_atom,
@@ -214,41 +226,29 @@ class _Noise:
         return values.view(-1, per_atom)
 
 
-@dataclass(frozen=True)
-class _AtomRange:
-    """The atoms of consecutive molecules."""
+def _lies_on_device(
+    wanted: bool | Literal["auto"], sampler: PairSampler, device: torch.device
+) -> bool:
+    """Return whether the positions of the split are to lie on ``device``.
 
-    start: int
-    stop: int
-
-    @classmethod
-    def of(cls, sizes: tuple[int, ...], rows: slice) -> Self:
-        start = sum(sizes[: rows.start])
-        return cls(start, start + sum(sizes[rows]))
-
-
-def _cut(pairs: PairBatch, rows: slice) -> PairBatch:
-    """Return consecutive pairs of ``pairs``."""
-    batch = pairs.batch
-    found = _AtomRange.of(batch.sizes, rows)
-    atoms = slice(found.start, found.stop)
-    is_inside = (batch.bond_index[1] >= found.start) & (batch.bond_index[1] < found.stop)
-    return PairBatch(
-        batch=MoleculeBatch(
-            atomic_numbers=batch.atomic_numbers[atoms],
-            batch_ptr=batch.batch_ptr[rows.start : rows.stop + 1] - found.start,
-            bond_index=batch.bond_index[:, is_inside] - found.start,
-            bond_type=batch.bond_type[is_inside],
-            sizes=batch.sizes[rows],
-        ),
-        current_positions=pairs.current_positions[atoms],
-        next_positions=pairs.next_positions[atoms],
-        lag_time_ps=pairs.lag_time_ps[rows],
-        molecule_idx=pairs.molecule_idx[rows],
-        trajectory_idx=pairs.trajectory_idx[rows],
-        start_frame=pairs.start_frame[rows],
-        lag_steps=pairs.lag_steps[rows],
-    )
+    Raises
+    ------
+    ValueError
+        If they are to and there is no room.
+    """
+    if wanted is False or (wanted == "auto" and device.type != "cuda"):
+        return False
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    if wanted == "auto":
+        return sampler.n_bytes <= DEVICE_MEMORY_SHARE * free
+    if sampler.n_bytes > free:
+        raise ValueError(
+            f"data.on_device: expected at most {free / 1e9:.1f} GB of positions, which are free on "
+            f"{device}, got {sampler.n_bytes / 1e9:.1f} GB; set it to auto or false"
+        )
+    return True
 
 
 def _temperatures(store: Store, split: str) -> Tensor:

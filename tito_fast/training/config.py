@@ -10,7 +10,8 @@ import yaml
 
 from tito_fast.data.pairs import LAG_LAWS, LagLaw
 from tito_fast.models.tito.config import TitoConfig
-from tito_fast.types import COUPLINGS, PRECISIONS, Coupling, Precision
+from tito_fast.processes import Devices, check_devices
+from tito_fast.types import BACKENDS, COUPLINGS, PRECISIONS, Backend, Coupling, Precision
 from tito_fast.validation import check_at_least, check_choice, check_positive
 
 Schedule = Literal["constant", "cosine"]
@@ -33,6 +34,9 @@ class DataConfig:
     coupling : Coupling
         How base samples are paired with data.
     lag_law : "uniform" | "log_uniform" | "fixed"
+    on_device : bool or "auto"
+        Whether the positions of the training split lie on the device, where pairs are then gathered and
+        coupled; ``auto``: on CUDA, if they take no more than a quarter of its free memory.
     """
 
     store: str = ""
@@ -41,6 +45,7 @@ class DataConfig:
     length_unit_nm: float | None = None
     coupling: Coupling = "r"
     lag_law: LagLaw = "uniform"
+    on_device: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -111,6 +116,7 @@ class TrainingConfig:
     batch_size : int
         Pairs in one step, over all devices.
     precision : "fp32" | "tf32" | "bf16" | "fp64"
+    backend : Backend
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
     devices : int or "auto"
@@ -137,8 +143,9 @@ class TrainingConfig:
     n_steps: int = 10_000
     batch_size: int = 64
     precision: Precision = "fp32"
+    backend: Backend = "auto"
     device: str = "auto"
-    devices: int | Literal["auto"] = 1
+    devices: Devices = 1
     n_nodes: int = 1
     seed: int = 0
     flow_sigma: float = 0.001
@@ -154,6 +161,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("backend", self.backend, BACKENDS)
         for name in (
             "n_steps",
             "batch_size",
@@ -163,8 +171,7 @@ class TrainingConfig:
             "checkpoint_every",
         ):
             check_at_least(name, getattr(self, name), 1)
-        if self.devices != "auto":
-            check_at_least("devices", self.devices, 1)
+        check_devices(self.devices)
         check_at_least("n_validation_pairs", self.n_validation_pairs, 0)
         _check_not_negative("flow_sigma", self.flow_sigma)
         if not 0 <= self.seed < 2**63:
@@ -288,6 +295,9 @@ def _plain(value: object, hint: object, name: str) -> object:
     elif hint == int | Literal["auto"]:
         if not (is_integer or value == "auto"):
             raise ValueError(f"{name}: expected an integer or auto, got {value!r}")
+    elif hint == bool | Literal["auto"]:
+        if not (isinstance(value, bool) or value == "auto"):
+            raise ValueError(f"{name}: expected true, false or auto, got {value!r}")
     elif hint is bool:
         if not isinstance(value, bool):
             raise ValueError(f"{name}: expected true or false, got {value!r}")

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tito_fast._extension import build_info
 from tito_fast.data.pairs import PairSampler
 from tito_fast.data.store import Store, open_store
-from tito_fast.errors import NonFiniteError
+from tito_fast.errors import NonFiniteError, ProcessLostError
 from tito_fast.models.tito.config import ModelInfo
-from tito_fast.models.tito.model import TitoModel
+from tito_fast.models.tito.model import TitoModel, resolve_model_backend
 from tito_fast.precision import forward_precision, matmul_precision
 from tito_fast.training.batches import (
     TRAIN_USE,
@@ -107,6 +108,8 @@ def train(
         If an extra is needed that is not installed.
     OSError
         If a file cannot be written; the last good state stays on disk.
+    ProcessLostError
+        If another process of the run ended; the last good state stays on disk.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, when the state is saved.
 
@@ -133,16 +136,27 @@ def train(
         use: BatchSource(store, sampler, model, config=config, use=use)
         for use, sampler in samplers.items()
     }
+    with forward_precision(config.precision, model.device):
+        backend = resolve_model_backend(config.backend, model.network)
     # Last of all, for from here on an earlier run may be overwritten.
     files = RunFiles(Path(config.out))
     if workers.is_writer:
-        files = RunFiles.open(Path(config.out), config, overwrite=overwrite)
+        files = RunFiles.open(
+            Path(config.out), config, overwrite=overwrite, note=_trained_with(backend)
+        )
     # The others read the state only when the writer has sorted the directory.
     workers.wait()
     try:
         with matmul_precision(config.precision):
             return _Run(config, workers, files, model, sources).finish(on_step)
+    except ProcessLostError as error:
+        if not workers.is_writer:
+            raise
+        raise ProcessLostError(
+            f"{error}; {files.kept()}; run the same command again to go on"
+        ) from error
     finally:
+        workers.close()
         files.close()
 
 
@@ -228,22 +242,31 @@ class _Run:
 
     def _advance(self, rate: float, *, is_stopped: bool) -> tuple[float, float, float]:
         """Take one optimizer step; return loss, gradient norm, and how many were asked to stop."""
-        config, network = self.config, self.model.network
+        network = self.model.network
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        share = self._loss(self.model, self._next_batch())
-        torch.autograd.backward(share)
-        self.workers.sum_gradients(network)
+        share, norm = self._gradients(self._next_batch())
         # All processes must stop after the same step, so the request travels with the loss.
-        told = self.workers.sum(torch.stack([share.detach(), share.new_tensor(float(is_stopped))]))
-        norm = clip_gradients(network.parameters(), limit=config.optimizer.gradient_clip)
+        told = self.workers.sum(torch.stack([share, share.new_tensor(float(is_stopped))]))
         loss, n_requests, gradient_norm = torch.cat([told, norm.reshape(1)]).tolist()
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise self._not_finite(f"loss {loss:g}, gradient norm {gradient_norm:g}")
         self.optimizer.step()
         self.average.update(network)
         return loss, gradient_norm, n_requests
+
+    def _gradients(self, drawn: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Leave the clipped gradients of the step in the network; return this share of the loss and their norm.
+
+        With one process all of it stays on the device: nothing is read back.
+        """
+        network = self.model.network
+        self.optimizer.zero_grad(set_to_none=True)
+        share = self._loss(self.model, drawn)
+        torch.autograd.backward(share)
+        self.workers.sum_gradients(network)
+        norm = clip_gradients(network.parameters(), limit=self.config.optimizer.gradient_clip)
+        return share.detach(), norm
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -297,7 +320,9 @@ class _Run:
 
     def _loss(self, model: TitoModel, drawn: TrainingBatch) -> Tensor:
         with forward_precision(self.config.precision, model.device):
-            return batch_loss(model, drawn, sigma=self.config.flow_sigma)
+            return batch_loss(
+                model, drawn, sigma=self.config.flow_sigma, backend=self.config.backend
+            )
 
     def _stop(self) -> None:
         """Save the state and say how to go on."""
@@ -363,6 +388,12 @@ class _Run:
             f"training stopped at step {self.step}: {what}; {self.files.kept()}; lower "
             "optimizer.learning_rate or optimizer.gradient_clip and run the same command again"
         )
+
+
+def _trained_with(backend: str) -> str:
+    """Return what the step's numbers follow from apart from the settings, as one line."""
+    isa = f", instruction set {build_info()['isa']}" if backend == "native" else ""
+    return f"backend {backend}{isa}"
 
 
 def _samplers(config: TrainingConfig, store: Store) -> dict[int, PairSampler]:

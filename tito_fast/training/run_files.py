@@ -25,6 +25,7 @@ from tito_fast.training.config import TrainingConfig, read_yaml_mapping
 _MAY_CHANGE = (
     "out",
     "n_steps",
+    "backend",
     "device",
     "devices",
     "n_nodes",
@@ -33,6 +34,7 @@ _MAY_CHANGE = (
     "checkpoint_every",
     "tensorboard",
     "data.store",
+    "data.on_device",
     "optimizer.learning_rate",
     "optimizer.gradient_clip",
 )
@@ -117,8 +119,17 @@ class RunFiles:
         self._lock: int | None = None
 
     @classmethod
-    def open(cls, path: Path, config: TrainingConfig, *, overwrite: bool) -> Self:
+    def open(cls, path: Path, config: TrainingConfig, *, overwrite: bool, note: str = "") -> Self:
         """Create the run, or take up the one that is there; hold it until ``close``.
+
+        Parameters
+        ----------
+        path : Path
+        config : TrainingConfig
+        overwrite : bool
+            Remove the run that is there.
+        note : str
+            One line for people at the top of ``config.yaml``: what the machine made of the settings.
 
         Raises
         ------
@@ -143,7 +154,7 @@ class RunFiles:
             path.mkdir(parents=True, exist_ok=True)
             files._hold()
         try:
-            files._sort(config, overwrite=overwrite)
+            files._sort(config, overwrite=overwrite, note=note)
         except BaseException:
             files.close()
             raise
@@ -223,7 +234,7 @@ class RunFiles:
             return "nothing was saved yet"
         return f"the last good state, of step {self.saved_step}, is kept in {self.path}"
 
-    def _sort(self, config: TrainingConfig, *, overwrite: bool) -> None:
+    def _sort(self, config: TrainingConfig, *, overwrite: bool, note: str) -> None:
         """Check the run against ``config``, or remove it; write ``config`` down."""
         settings = self.path / _SETTINGS
         if overwrite:
@@ -235,7 +246,7 @@ class RunFiles:
             self._check_same(config, TrainingConfig.from_dict(read_yaml_mapping(settings)))
         with self._writing(settings):
             text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-            _replace(settings, text.encode())
+            _replace(settings, f"# {note}\n{text}".encode() if note else text.encode())
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:

@@ -1,14 +1,33 @@
 """The processes of a run: one without any help, several through lightning-fabric."""
 
 import os
-from dataclasses import dataclass
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from tito_fast.devices import resolve_device
+from tito_fast.errors import ProcessLostError
+from tito_fast.processes import (
+    Children,
+    free_port,
+    launched_place,
+    n_devices_here,
+    parent_lost,
+    same_command,
+    watch,
+)
 from tito_fast.training.config import TrainingConfig
+
+# Who started this process, for one that a run started itself.
+_PARENT: Final = "TITO_FAST_PARENT_PID"
+# How long to wait to learn how a process ended whose connection broke.
+_ENDING_S: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +41,16 @@ class Workers:
         Of this process.
     fabric : lightning_fabric.Fabric or None
         What joins the processes; None where there is one.
+    lost : callable
+        Returns a clause on a process that is gone, as far as this one can know; None if none is.
     """
 
     rank: int
     n_ranks: int
     device: torch.device
     fabric: Any = None
+    lost: Callable[[], str | None] = lambda: None
+    is_over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def is_writer(self) -> bool:
@@ -38,13 +61,36 @@ class Workers:
         """Return the sum of ``values`` over all processes, the same on each."""
         if self.fabric is None:
             return values
-        summed: Tensor = self.fabric.all_reduce(values, reduce_op="sum")
+        with self._together():
+            summed: Tensor = self.fabric.all_reduce(values, reduce_op="sum")
         return summed
 
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.fabric is not None:
-            self.fabric.barrier()
+            with self._together():
+                self.fabric.barrier()
+
+    def close(self) -> None:
+        """Let this process outlive the others."""
+        self.is_over.set()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Turn a broken connection into a sentence that names the lost process."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # The connection breaks a moment before the process is seen to be gone.
+            deadline = time.monotonic() + _ENDING_S
+            while (what := self.lost()) is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            raise ProcessLostError(
+                f"devices: {what or 'another process ended'} before training was done (this is "
+                f"process {self.rank} of {self.n_ranks})"
+            ) from error
 
     @torch.no_grad()
     def sum_gradients(self, network: nn.Module) -> None:
@@ -84,7 +130,7 @@ def start_workers(config: TrainingConfig) -> Workers:
     the command of this process is run again for each other one.
     """
     device = resolve_device(config.device)
-    n_devices = _n_devices(config, device)
+    n_devices = n_devices_here(config.devices, device, named=config.device)
     n_ranks = n_devices * config.n_nodes
     if config.batch_size < n_ranks:
         raise ValueError(
@@ -106,27 +152,46 @@ def start_workers(config: TrainingConfig) -> Workers:
             f"devices: {n_ranks} devices need lightning-fabric, which is not installed; "
             "install tito_fast[train]"
         ) from error
+    children = _start_others(n_devices, config.n_nodes)
+    parent = os.environ.get(_PARENT)
+    lost = children.failed if parent is None else parent_lost(int(parent))
+    is_over = watch(lost)
     fabric = Fabric(
         accelerator=device.type, devices=n_devices, num_nodes=config.n_nodes, strategy="ddp"
     )
     fabric.launch()
     return Workers(
-        rank=fabric.global_rank, n_ranks=fabric.world_size, device=fabric.device, fabric=fabric
+        rank=fabric.global_rank,
+        n_ranks=fabric.world_size,
+        device=fabric.device,
+        fabric=fabric,
+        lost=lost,
+        is_over=is_over,
     )
 
 
-def _n_devices(config: TrainingConfig, device: torch.device) -> int:
-    if config.devices == "auto":
-        is_open = device.type == "cuda" and device.index is None
-        return torch.cuda.device_count() if is_open else 1
-    if config.devices > 1 and device.index is not None:
-        raise ValueError(
-            f"device: expected auto, cpu or cuda with devices = {config.devices}, "
-            f"got {config.device}"
-        )
-    if device.type == "cuda" and config.devices > torch.cuda.device_count():
-        raise ValueError(
-            f"devices: expected at most the {torch.cuda.device_count()} CUDA devices here, "
-            f"got {config.devices}"
-        )
-    return config.devices
+def _start_others(n_devices: int, n_nodes: int) -> Children:
+    """Start the other processes of this machine, unless a launcher did; tell Fabric where all meet."""
+    env = os.environ
+    is_srun = launched_place({k: v for k, v in env.items() if k != "WORLD_SIZE"}) is not None
+    if is_srun or "LOCAL_RANK" in env:
+        return Children()
+    first_rank = int(env.get("NODE_RANK", "0")) * n_devices
+    env.setdefault("NODE_RANK", "0")
+    env.setdefault("MASTER_ADDR", "127.0.0.1")
+    env.setdefault("MASTER_PORT", str(free_port()))
+    env["WORLD_SIZE"] = str(n_devices * n_nodes)
+    command = same_command()
+    children = Children.start(
+        lambda _: command,
+        n_devices - 1,
+        environment=lambda local_rank: {
+            "LOCAL_RANK": str(local_rank),
+            "RANK": str(first_rank + local_rank),
+            _PARENT: str(os.getpid()),
+        },
+        first_rank=first_rank + 1,
+    )
+    # What Fabric takes as a sign that it need not start them.
+    env["LOCAL_RANK"], env["RANK"] = "0", str(first_rank)
+    return children

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tito_fast.models.tito.filter_table import build_filter_tables, spline_weights
-from tito_fast.models.tito.layers import Mlp, positional_encoding
-from tito_fast.models.tito.native_network import mlp_parameters
+from tito_fast.models.tito.layers import Mlp, mlp_parameters, positional_encoding
 
 WIDTH, LENGTH = 16, 10.0
 

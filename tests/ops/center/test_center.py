@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from tito_fast.errors import BackendUnavailableError
 from tito_fast.ops import center
 from tito_fast.testing.tolerance import check_against_reference
 
@@ -84,11 +83,6 @@ def test_noncontiguous_and_offset_views(backend):
 def test_invalid_inputs(positions, batch_ptr, error, match, backend):
     with pytest.raises(error, match=match):
         center(positions, batch_ptr=batch_ptr, backend=backend)
-
-
-def test_missing_kernel_is_named():
-    with pytest.raises(BackendUnavailableError, match="center has no Triton kernel"):
-        center(torch.zeros(1, 3), batch_ptr=torch.tensor([0, 1]), backend="triton")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

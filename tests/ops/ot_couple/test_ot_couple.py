@@ -9,7 +9,7 @@ from tito_fast.errors import BackendUnavailableError
 from tito_fast.ops import ot_couple
 from tito_fast.testing.tolerance import check_against_reference
 
-BACKENDS = ["native", "reference"]
+BACKENDS = ["native", "eager", "reference"]
 PLANS = ["none", "r", "released", "p", "pr", "rp"]
 SIZES = [[1], [63], [129], [3, 0, 1, 2, 18, 0, 5]]
 
@@ -40,13 +40,14 @@ def random_rotation(generator):
     return q
 
 
+@pytest.mark.parametrize("backend", ["native", "eager"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_matches_reference(sizes, plan, dtype):
+def test_matches_reference(sizes, plan, dtype, backend):
     x_0, x_1, batch_ptr = make_case(sizes, dtype=dtype)
     check_against_reference(
-        ot_couple(x_0, x_1, batch_ptr=batch_ptr, plan=plan, backend="native"),
+        ot_couple(x_0, x_1, batch_ptr=batch_ptr, plan=plan, backend=backend),
         ot_couple(x_0, x_1, batch_ptr=batch_ptr, plan=plan, backend="reference"),
         ot_couple(x_0.double(), x_1.double(), batch_ptr=batch_ptr, plan=plan, backend="reference"),
     )
@@ -102,20 +103,21 @@ def flattened(points, rank):
     return points * torch.tensor([1.0, float(rank > 1), float(rank > 2)], dtype=points.dtype)
 
 
+@pytest.mark.parametrize("backend", ["native", "eager"])
 @pytest.mark.parametrize("rank_0", [1, 2, 3])
 @pytest.mark.parametrize("rank_1", [1, 2, 3])
 @pytest.mark.parametrize("n_atoms", [1, 2, 3, 7])
-def test_degenerate_shapes_cost_the_same_as_the_reference(n_atoms, rank_0, rank_1):
+def test_degenerate_shapes_cost_the_same_as_the_reference(n_atoms, rank_0, rank_1, backend):
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
         x_0, x_1, _ = make_case([n_atoms], seed=seed)
         x_0 = flattened(x_0, rank_0) @ random_rotation(generator).T
         x_1 = flattened(x_1, rank_1) @ random_rotation(generator).T
-        native = couple_one(x_0, x_1)
+        found = couple_one(x_0, x_1, backend=backend)
         reference = couple_one(x_0, x_1, backend="reference")
-        assert cost(native, x_1) == pytest.approx(cost(reference, x_1), rel=1e-12, abs=1e-20)
+        assert cost(found, x_1) == pytest.approx(cost(reference, x_1), rel=1e-12, abs=1e-20)
         lengths = x_0 @ x_0.T
-        torch.testing.assert_close(native @ native.T, lengths, rtol=0, atol=1e-12)
+        torch.testing.assert_close(found @ found.T, lengths, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-8, 1e8, 1e150])
@@ -125,14 +127,15 @@ def test_rotation_does_not_depend_on_the_scale(scale):
     torch.testing.assert_close(couple_one(x_0, scale * x_1), expected, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("backend", ["native", "eager"])
 @pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3, 1e-5, 1e-8])
-def test_nearly_undetermined_rotations_stay_rotations_and_best(gap):
+def test_nearly_undetermined_rotations_stay_rotations_and_best(gap, backend):
     # Singular values 1, s, -s + gap: the sum of the last two decides how well R is determined.
     points = torch.diag(torch.tensor([1.0, 0.5, -0.5 + gap], dtype=torch.float64))
     generator = torch.Generator().manual_seed(6)
     left, right = random_rotation(generator), random_rotation(generator)
     x_1, x_0 = points @ left.T, right.T.contiguous()
-    coupled = couple_one(x_0, x_1)
+    coupled = couple_one(x_0, x_1, backend=backend)
     rotation = rotation_of(x_0, coupled)
     identity = torch.eye(3, dtype=torch.float64)
     torch.testing.assert_close(rotation @ rotation.T, identity, rtol=0, atol=1e-12)
@@ -327,3 +330,16 @@ def test_batch_equals_loop(backend, plan):
     for start, end in zip(batch_ptr[:-1].tolist(), batch_ptr[1:].tolist(), strict=True):
         alone = couple_one(x_0[start:end], x_1[start:end], plan=plan, backend=backend)
         assert torch.equal(alone, together[start:end])
+
+
+@pytest.mark.gpu
+def test_rotations_on_a_device_read_nothing_back():
+    x_0, x_1, batch_ptr = (each.to("cuda") for each in make_case([5, 1, 0, 18, 2]))
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        coupled = ot_couple(x_0, x_1, batch_ptr=batch_ptr)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = ot_couple(x_0.cpu(), x_1.cpu(), batch_ptr=batch_ptr.cpu())
+    torch.testing.assert_close(coupled.cpu(), expected, rtol=0, atol=1e-12)

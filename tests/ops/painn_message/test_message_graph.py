@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.ops.painn_message.message_cases import edges_of
-from tito_fast.ops import message_graph
+from tito_fast.ops import complete_graph, message_graph
 
 SIZES = [(), (0,), (1,), (2,), (5, 0, 1, 18, 2), (0, 63, 0)]
 
@@ -33,6 +33,28 @@ def test_edges_are_those_given_and_pairs_join_them(sizes, kind):
     assert sorted(named) == list(range(len(edges)))
     assert all(first >= 0 for first, _ in graph.pair_edges.tolist())
     assert all(second == -1 or second > first for first, second in graph.pair_edges.tolist())
+
+    by_source = [edge_index[0, e].item() for e in graph.source_edges.tolist()]
+    assert by_source == sorted(edge_index[0].tolist())
+    assert sorted(graph.source_edges.tolist()) == list(range(len(edges)))
+    for atom in range(graph.n_atoms):
+        mine = graph.source_edges[graph.source_ptr[atom] : graph.source_ptr[atom + 1]]
+        assert (edge_index[0, mine] == atom).all()
+        assert (edge_index[1, mine].diff() > 0).all()
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_the_complete_graph_needs_no_edges_to_be_given(sizes):
+    edge_index, batch_ptr = edges_of(sizes, "complete")
+    graph = complete_graph(batch_ptr, sizes=sizes)
+    given = message_graph(edge_index, batch_ptr=batch_ptr, n_atoms=sum(sizes))
+    for name, here, there in zip(graph._fields, graph, given, strict=True):
+        assert torch.equal(here, there), name
+
+
+def test_the_complete_graph_wants_a_size_for_every_molecule():
+    with pytest.raises(ValueError, match=r"batch_ptr: expected shape \(3,\)"):
+        complete_graph(torch.tensor([0, 2]), sizes=(1, 1))
 
 
 def test_pairs_are_sorted_by_molecule():

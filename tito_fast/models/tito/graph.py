@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.models.tito.layers import Edges
+from tito_fast.ops import complete_graph
 
 
 class EdgeList(NamedTuple):
@@ -19,21 +20,12 @@ class EdgeList(NamedTuple):
 
 def complete_edges(batch: MoleculeBatch) -> EdgeList:
     """Return all ordered pairs of different atoms of a molecule, typed by bond (the largest code wins)."""
-    device = batch.batch_ptr.device
-    sources, receivers = [], []
-    start = 0
-    for size in batch.sizes:
-        receiver, slot = torch.meshgrid(
-            torch.arange(size, device=device),
-            torch.arange(max(size - 1, 0), device=device),
-            indexing="ij",
-        )
-        # Slot k of receiver i is source k below the diagonal and k + 1 from it on.
-        sources.append((slot + (slot >= receiver)).flatten() + start)
-        receivers.append(receiver.flatten() + start)
-        start += size
-    empty = torch.zeros(0, dtype=torch.int64, device=device)
-    source, receiver = torch.cat([empty, *sources]), torch.cat([empty, *receivers])
+    graph = complete_graph(batch.batch_ptr, sizes=batch.sizes)
+    return typed_edges(batch, graph.source, graph.receiver)
+
+
+def typed_edges(batch: MoleculeBatch, source: Tensor, receiver: Tensor) -> EdgeList:
+    """Return the edges of the complete graph with the types of their bonds."""
     return EdgeList(source, receiver, _edge_types(batch, source, receiver))
 
 

@@ -16,6 +16,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from tito_fast.ops.mlp_parameters import MlpParameters
+
 N_ATOM_TYPES = 167
 """Rows of the atom embedding: atomic numbers up to 166."""
 
@@ -76,6 +78,24 @@ class Mlp(nn.Sequential):
     def norms(self) -> tuple[nn.LayerNorm, nn.LayerNorm]:
         """The two norms, each after its linear."""
         return cast("tuple[nn.LayerNorm, nn.LayerNorm]", (self[1], self[4]))
+
+
+def mlp_parameters(mlp: Mlp) -> MlpParameters:
+    """Return an MLP's parameters in the order of the ops."""
+    first, second, last = mlp.linears
+    first_norm, second_norm = mlp.norms
+    return MlpParameters(
+        first.weight,
+        first.bias,
+        first_norm.weight,
+        first_norm.bias,
+        second.weight,
+        second.bias,
+        second_norm.weight,
+        second_norm.bias,
+        last.weight,
+        last.bias,
+    )
 
 
 class Message(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.data.molecule import Molecule
 from tito_fast.errors import BackendUnavailableError
-from tito_fast.models.tito import eager, native, native_network, reference
+from tito_fast.models.tito import eager, native, native_network, reference, triton
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.layers import positional_encoding
 from tito_fast.models.tito.network import FLOW_TIME_LENGTH, TitoNetwork, initialize
@@ -24,10 +24,11 @@ _BACKEND_MODULES: dict[str, ModuleType] = {
     "reference": reference,
     "eager": eager,
     "native": native,
+    "triton": triton,
 }
 
 # Backends that take a rollout step in one call.
-_WHOLE_STEPS = {"native": native.rollout_step}
+_WHOLE_STEPS = {"native": native.rollout_step, "triton": triton.rollout_step}
 
 MODEL_BACKENDS = tuple(_BACKEND_MODULES)
 """Backends that run the network in this version."""
@@ -47,7 +48,8 @@ def resolve_model_backend(backend: Backend, network: TitoNetwork) -> str:
     """Return the backend that runs ``network``: a named one runs or raises.
 
     ``auto`` is ``native`` where the compiled kernels run on the weights as they are and in the precision in force (on
-    a CPU, in float32 or float64; under autocast to bfloat16 without gradients, and with AVX512-BF16), else ``eager``.
+    a CPU, in float32 or float64; under autocast to bfloat16 without gradients, and with AVX512-BF16), ``triton`` on a
+    CUDA device where its kernels do (float32 weights, 32, 64 or 128 features), else ``eager``.
 
     Raises
     ------
@@ -56,10 +58,16 @@ def resolve_model_backend(backend: Backend, network: TitoNetwork) -> str:
     """
     check_model_backend(backend)
     if backend == "auto":
-        wants = torch.is_grad_enabled()
-        return "eager" if native_network.problem(network, with_gradients=wants) else "native"
-    if backend == "native" and (problem := native_network.problem(network, with_gradients=False)):
-        raise BackendUnavailableError(f"backend='native': {problem}; use backend='eager'")
+        if not native_network.problem(network, with_gradients=torch.is_grad_enabled()):
+            return "native"
+        is_cuda = next(network.parameters()).device.type == "cuda"
+        return "triton" if is_cuda and not triton.problem(network) else "eager"
+    problems = {
+        "native": lambda: native_network.problem(network, with_gradients=False),
+        "triton": lambda: triton.problem(network),
+    }
+    if backend in problems and (problem := problems[backend]()):
+        raise BackendUnavailableError(f"backend={backend!r}: {problem}; use backend='eager'")
     return backend
 
 
@@ -99,6 +107,7 @@ class TitoModel:
         self.config = config
         self.info = info
         self.network = network
+        self._times: dict[tuple[StepSettings, torch.dtype, torch.device], Tensor] = {}
 
     @classmethod
     def create(cls, config: TitoConfig, info: ModelInfo, *, seed: int) -> Self:
@@ -222,13 +231,8 @@ class TitoModel:
         step = _WHOLE_STEPS.get(prepared.backend)
         if step is None:
             return None
-        times = torch.tensor(
-            settings.evaluation_times(), dtype=scaled_positions.dtype, device=self.device
-        )
         # The time of an evaluation is the same for all molecules; the rest the same for all evaluations.
-        time_encodings = positional_encoding(
-            times, n_features=self.config.n_features, length=FLOW_TIME_LENGTH
-        )
+        time_encodings = self._encoded_times(settings, scaled_positions)
         _, *molecule_encodings = self.network.encode(
             torch.zeros_like(lag_time_ps), lag_time_ps, temperature_k
         )
@@ -241,6 +245,16 @@ class TitoModel:
             noise=noise,
             settings=settings,
         )
+
+    def _encoded_times(self, settings: StepSettings, like: Tensor) -> Tensor:
+        """Return the encodings of the flow times of a step, (n_evaluations, F); brought to the device once."""
+        key = (settings, like.dtype, like.device)
+        if key not in self._times:
+            times = torch.tensor(settings.evaluation_times(), dtype=like.dtype, device=like.device)
+            self._times[key] = positional_encoding(
+                times, n_features=self.config.n_features, length=FLOW_TIME_LENGTH
+            )
+        return self._times[key]
 
     def check_molecules(self, molecules: Iterable[Molecule]) -> None:
         """Raise ``ValueError`` if a molecule holds an element, bond or charge the model never saw."""

@@ -1,7 +1,7 @@
 """Backend ``native``: compiled kernels on the CPU.
 
 Without gradients the whole network is one call, and so is a whole rollout step (``rollout_step``). With gradients it is
-the composition of the ops in ``native_autograd``. The exact savings are those of ``eager``; besides, the filters of the
+the composition of the ops in ``op_network``. The exact savings are those of ``eager``; besides, the filters of the
 velocity network are splines in float32 (``filter_table``), LayerNorm's mean is part of the weights, and a bottleneck's
 first linears are folded into those that follow.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.errors import BackendUnavailableError
-from tito_fast.models.tito import native_autograd
+from tito_fast.models.tito import op_network
 from tito_fast.models.tito.graph import EdgeList, complete_edges
 from tito_fast.models.tito.layers import N_ATOM_TYPES, N_BOND_TYPES
 from tito_fast.models.tito.native_network import packed_network, problem
@@ -23,6 +23,8 @@ from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.types import VECTOR_STARTS
 from tito_fast.validation import check_dtype
+
+_KERNELS = op_network.Kernels("native")
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class NativeTables:
         return [array.data_ptr() for array in arrays], self.batch.n_atoms, self.batch.n_molecules
 
     @cached_property
-    def graph(self) -> native_autograd.Graph:
+    def graph(self) -> op_network.Graph:
         """The complete graph as the differentiable ops want it."""
-        return native_autograd.make_graph(self.batch, self.edges)
+        return op_network.make_complete_graph(self.batch, self.edges, _KERNELS)
 
 
 class _Features(NamedTuple):
@@ -62,7 +64,7 @@ class NativeConditioning:
 
     scaled_positions: Tensor
     features: _Features | None
-    differentiable: native_autograd.Features | None
+    differentiable: op_network.Features | None
 
 
 def prepare(network: TitoNetwork, batch: MoleculeBatch) -> NativeTables:
@@ -88,7 +90,7 @@ def condition(
     if network.config.scaled_cutoff is not None:
         return NativeConditioning(scaled_positions, None, None)
     if _wants_gradient(network, scaled_positions):
-        features = native_autograd.condition(network, tables.graph, scaled_positions)
+        features = op_network.condition(network, tables.graph, scaled_positions)
         return NativeConditioning(scaled_positions, None, features)
     return NativeConditioning(scaled_positions, _features(network, tables, scaled_positions), None)
 
@@ -108,14 +110,19 @@ def velocity(
     if _wants_gradient(network, x_t, vectors, current, *encodings):
         features, graph = conditioning.differentiable, tables.graph
         if network.config.scaled_cutoff is not None:
-            graph = native_autograd.cutoff_graph(
-                network, tables.batch, tables.edges, current.detach(), x_t.detach()
+            graph = op_network.cutoff_graph(
+                network, tables.batch, tables.edges, _KERNELS, current.detach(), x_t.detach()
             )
             features = None
         if features is None:
-            features = native_autograd.condition(network, graph, current)
-        return native_autograd.velocity(
-            network, graph, features, x_t, encodings=encodings, vectors=vectors
+            features = op_network.condition(network, graph, current)
+        return op_network.velocity(
+            network,
+            graph,
+            features,
+            x_t,
+            encodings=torch.cat(encodings, dim=-1),
+            vectors=vectors,
         )
     features_here = conditioning.features
     if features_here is None and network.config.scaled_cutoff is None:

@@ -11,31 +11,12 @@ from torch import Tensor, nn
 from tito_fast._extension import build_info, native_cpu_problem, native_module
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito.filter_table import FilterTables, build_filter_tables
-from tito_fast.models.tito.layers import Layer, Message, Mlp
+from tito_fast.models.tito.layers import Layer, Message, mlp_parameters
 from tito_fast.models.tito.network import VELOCITY_DISTANCE_LENGTH, TitoNetwork
-from tito_fast.ops.mlp_parameters import MlpParameters
 
 # Blocks of a message: gate, direction, scalars, edges, cross; the last layer has no edges to hand on.
 _BLOCKS = (0, 1, 2, 3, 4)
 _LAST_BLOCKS = (0, 1, 2, 4)
-
-
-def mlp_parameters(mlp: Mlp) -> MlpParameters:
-    """Return an MLP's parameters in the order of the ops."""
-    first, second, last = mlp.linears
-    first_norm, second_norm = mlp.norms
-    return MlpParameters(
-        first.weight,
-        first.bias,
-        first_norm.weight,
-        first_norm.bias,
-        second.weight,
-        second.bias,
-        second_norm.weight,
-        second_norm.bias,
-        last.weight,
-        last.bias,
-    )
 
 
 @dataclass(frozen=True)

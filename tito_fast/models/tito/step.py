@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from tito_fast.solvers.base import StageProgram
+from tito_fast.solvers.base import Solver, StageProgram
 from tito_fast.types import VectorStart
 
 
@@ -31,17 +31,25 @@ class StepSettings:
     Parameters
     ----------
     time_grid : tuple of float
-    program : StageProgram
+    solver : Solver
+        One that is a `StageProgram`.
     vector_start : "randn" | "randn_fixed" | "zeros"
     base_std : float
     center : bool
     """
 
     time_grid: tuple[float, ...]
-    program: StageProgram
+    solver: Solver
     vector_start: VectorStart
     base_std: float
     center: bool
+
+    @property
+    def program(self) -> StageProgram:
+        """The solver as data."""
+        if self.solver.program is None:
+            raise ValueError("solver: expected one that is a program of stages, got another")
+        return self.solver.program
 
     def evaluation_times(self) -> list[float]:
         """Return the flow time of every evaluation, in order."""

@@ -28,7 +28,7 @@ def center(positions: Tensor, *, batch_ptr: Tensor, backend: Backend = "auto") -
     batch_ptr
         (n_molecules + 1,) int64, CSR starts of the molecules.
     backend
-        ``auto``, ``native``, ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native``, ``triton``, ``reference`` or ``eager`` (the same as ``reference``).
 
     Returns
     -------
@@ -65,8 +65,13 @@ def center(positions: Tensor, *, batch_ptr: Tensor, backend: Backend = "auto") -
         raise ValueError(
             f"batch_ptr: expected shape (n_molecules + 1,), got {tuple(batch_ptr.shape)}"
         )
-    if resolve_backend("center", backend, positions.device) == "native":
+    implementation = resolve_backend("center", backend, positions.device)
+    if implementation == "native":
         return native.center_native(positions, batch_ptr)
     if batch_ptr.device.type == "cpu":
         check_batch_ptr(batch_ptr, positions.shape[0])
+    if implementation == "triton":
+        from tito_fast.ops.center import triton_op  # noqa: PLC0415  optional
+
+        return triton_op.center_triton(positions, batch_ptr)
     return center_reference(positions, batch_ptr)

@@ -51,7 +51,7 @@ def ode_step(
     center
         Subtract each molecule's mean position.
     backend
-        ``auto``, ``native``, ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native``, ``triton``, ``reference`` or ``eager`` (the same as ``reference``).
 
     Returns
     -------
@@ -71,10 +71,10 @@ def ode_step(
 
     Notes
     -----
-    Native: one pass over the data, one launch on CUDA, the mean in double, no synchronisation,
-    CUDA graphs yes. Deterministic: each molecule is summed in one fixed order, independent of the
-    batch and of the number of threads. Differentiable in ``positions`` and ``velocities``, any number
-    of times.
+    Native, Triton: one launch on CUDA, the mean in double, no synchronisation, CUDA graphs yes (step and
+    weights are constants of them). Deterministic: each molecule is summed in one fixed order, independent
+    of the batch and of the number of threads. Differentiable in ``positions`` and ``velocities``, any
+    number of times.
 
     Examples
     --------
@@ -99,6 +99,17 @@ def ode_step(
         )
     if batch_ptr.device.type == "cpu":
         check_batch_ptr(batch_ptr, positions.shape[0])
+    if implementation == "triton":
+        from tito_fast.ops.ode_step import triton_op  # noqa: PLC0415  optional
+
+        return triton_op.ode_step_triton(
+            positions,
+            velocities,
+            [float(weight) for weight in weights],
+            step_size,
+            batch_ptr,
+            center,
+        )
     return ode_step_reference(positions, velocities, weights, step_size, batch_ptr, center)
 
 

@@ -1,26 +1,11 @@
-"""C++ and CUDA kernels of ``ode_step`` as ``torch.ops.tito_fast.ode_step`` and its backward.
-
-The backward is an op of its own. With P the centring, the step is P (x + sum_k h w_k v_k), so a
-gradient g gives P g for x and h w_k P g for v_k; that map is linear in g, and its own gradient is an
-``ode_step`` again.
-"""
-
-from typing import Any
+"""C++ and CUDA kernels of ``ode_step`` as ``torch.ops.tito_fast.ode_step`` and its backward."""
 
 import torch
 from torch import Tensor
 
 from tito_fast._extension import native_module
-from tito_fast.ops.library import define, dtype_suffix, implement, implement_fake
-
-define(
-    "ode_step(Tensor positions, Tensor velocities, float[] weights, float step_size, "
-    "Tensor batch_ptr, bool center) -> Tensor"
-)
-define(
-    "ode_step_backward(Tensor grad, float[] weights, float step_size, Tensor batch_ptr, "
-    "bool center) -> (Tensor, Tensor)"
-)
+from tito_fast.ops.library import dtype_suffix
+from tito_fast.ops.ode_step.operator import register_step
 
 
 def ode_step_native(
@@ -95,127 +80,4 @@ def _backward(
     return grad_positions, grad_velocities
 
 
-for _device in ("CPU", "CUDA"):
-    implement("ode_step", _forward, _device)
-    implement("ode_step_backward", _backward, _device)
-
-
-def _fake_ode_step(
-    positions: Tensor,
-    velocities: Tensor,  # noqa: ARG001, the schema's argument
-    weights: list[float],  # noqa: ARG001
-    step_size: float,  # noqa: ARG001
-    batch_ptr: Tensor,  # noqa: ARG001
-    center: bool,  # noqa: ARG001
-) -> Tensor:
-    return torch.empty_like(positions, memory_format=torch.contiguous_format)
-
-
-implement_fake("ode_step", _fake_ode_step)
-
-
-def _fake_ode_step_backward(
-    grad: Tensor,
-    weights: list[float],
-    step_size: float,  # noqa: ARG001
-    batch_ptr: Tensor,  # noqa: ARG001
-    center: bool,  # noqa: ARG001
-) -> tuple[Tensor, Tensor]:
-    return (
-        torch.empty_like(grad, memory_format=torch.contiguous_format),
-        grad.new_empty((len(weights), *grad.shape)),
-    )
-
-
-implement_fake("ode_step_backward", _fake_ode_step_backward)
-
-
-class _Step(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        positions: Tensor,
-        velocities: Tensor,
-        weights: list[float],
-        step_size: float,
-        batch_ptr: Tensor,
-        center: bool,
-    ) -> Tensor:
-        ctx.save_for_backward(batch_ptr)
-        ctx.step = (weights, step_size, center)
-        with torch._C._AutoDispatchBelowAutograd():
-            return ode_step_native(positions, velocities, weights, step_size, batch_ptr, center)
-
-    @staticmethod
-    def backward(
-        ctx: Any,  # noqa: ANN401
-        grad: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        (batch_ptr,) = ctx.saved_tensors
-        weights, step_size, center = ctx.step
-        grad_positions, grad_velocities = torch.ops.tito_fast.ode_step_backward(
-            grad, weights, step_size, batch_ptr, center
-        )
-        return grad_positions, grad_velocities, None, None, None, None
-
-
-class _StepBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        grad: Tensor,
-        weights: list[float],
-        step_size: float,
-        batch_ptr: Tensor,
-        center: bool,
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(batch_ptr)
-        ctx.step = (weights, step_size, center)
-        with torch._C._AutoDispatchBelowAutograd():
-            pair: tuple[Tensor, Tensor] = torch.ops.tito_fast.ode_step_backward(
-                grad, weights, step_size, batch_ptr, center
-            )
-            return pair
-
-    @staticmethod
-    def backward(
-        ctx: Any,  # noqa: ANN401
-        grad_positions: Tensor,
-        grad_velocities: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        (batch_ptr,) = ctx.saved_tensors
-        weights, step_size, center = ctx.step
-        grad = ode_step_native(
-            grad_positions, grad_velocities, weights, step_size, batch_ptr, center
-        )
-        return grad, None, None, None, None
-
-
-def _autograd_forward(
-    positions: Tensor,
-    velocities: Tensor,
-    weights: list[float],
-    step_size: float,
-    batch_ptr: Tensor,
-    center: bool,
-) -> Tensor:
-    if not (torch.is_grad_enabled() and (positions.requires_grad or velocities.requires_grad)):
-        with torch._C._AutoDispatchBelowAutograd():
-            return ode_step_native(positions, velocities, weights, step_size, batch_ptr, center)
-    result: Tensor = _Step.apply(  # type: ignore[no-untyped-call]
-        positions, velocities, weights, step_size, batch_ptr, center
-    )
-    return result
-
-
-def _autograd_backward(
-    grad: Tensor, weights: list[float], step_size: float, batch_ptr: Tensor, center: bool
-) -> tuple[Tensor, Tensor]:
-    pair: tuple[Tensor, Tensor] = _StepBackward.apply(  # type: ignore[no-untyped-call]
-        grad, weights, step_size, batch_ptr, center
-    )
-    return pair
-
-
-implement("ode_step", _autograd_forward, "Autograd")
-implement("ode_step_backward", _autograd_backward, "Autograd")
+register_step("ode_step", _forward, _backward)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from tito_fast.ops.ot_couple import native
-from tito_fast.ops.ot_couple.reference import ot_couple_reference
+from tito_fast.ops.ot_couple.batched import ot_couple_rotations
+from tito_fast.ops.ot_couple.reference import check_finite, ot_couple_reference
 from tito_fast.ops.resolve import resolve_backend
 from tito_fast.types import COUPLINGS, Backend, Coupling
 from tito_fast.validation import (
@@ -15,6 +16,8 @@ from tito_fast.validation import (
     check_same_device,
     check_shape,
 )
+
+_ROTATIONS = ("r", "released")
 
 
 def ot_couple(
@@ -43,7 +46,8 @@ def ot_couple(
         did under the name ``pr``), ``p``, ``pr`` or ``rp``. The last three choose a permutation from
         ``x_1`` and so change the law of ``x_0`` for labelled atoms: for comparison only.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native`` (CPU tensors), ``reference``, or ``eager``: rotations of all molecules at
+        once, permutations as in ``reference``. ``auto`` is ``native`` on a CPU, else ``eager``.
 
     Returns
     -------
@@ -53,7 +57,8 @@ def ot_couple(
     Raises
     ------
     ValueError
-        A shape, ``batch_ptr`` or ``plan`` is wrong, or a coordinate is not finite.
+        A shape, ``batch_ptr`` or ``plan`` is wrong, or a coordinate is not finite. On a CUDA device
+        ``eager`` looks at no values: a molecule that is not finite becomes NaN.
     TypeError
         A dtype is wrong.
     BackendUnavailableError
@@ -66,7 +71,8 @@ def ot_couple(
     Deterministic, independent of the batch and of the number of threads. Not differentiable: the
     result is detached. Where the best rotation is not unique (all atoms of one side on a line) it is
     the smallest rotation of the one line onto the other. The permutation is exact, by shortest
-    augmenting paths, O(n_atoms^3) per molecule at worst. The reference waits for a CUDA device.
+    augmenting paths, O(n_atoms^3) per molecule at worst. The reference and permutations wait for a CUDA
+    device; rotations by ``eager`` do not, and can be captured in a CUDA graph.
 
     References
     ----------
@@ -97,5 +103,11 @@ def ot_couple(
     x_0, x_1 = x_0.detach(), x_1.detach()
     if resolve_backend("ot_couple", backend, x_0.device) == "native":
         return native.ot_couple_native(x_0, x_1, batch_ptr, plan)
-    check_batch_ptr(batch_ptr, x_0.shape[0])
+    is_batched = backend != "reference" and plan in _ROTATIONS
+    if not (is_batched and x_0.device.type == "cuda"):
+        check_batch_ptr(batch_ptr, x_0.shape[0])
+    if is_batched:
+        if x_0.device.type == "cpu":
+            check_finite(x_0, x_1, batch_ptr)
+        return ot_couple_rotations(x_0, x_1, batch_ptr)
     return ot_couple_reference(x_0, x_1, batch_ptr, plan)

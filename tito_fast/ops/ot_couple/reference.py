@@ -18,12 +18,9 @@ def ot_couple_reference(x_0: Tensor, x_1: Tensor, batch_ptr: Tensor, plan: Coupl
     target = x_1.to(torch.float64)
     starts = batch_ptr.tolist()
     letters = {"none": "", "released": "r"}.get(plan, plan)
-    for molecule, (start, end) in enumerate(pairwise(starts)):
+    check_finite(x_0, x_1, batch_ptr)
+    for start, end in pairwise(starts):
         source, goal = coupled[start:end], target[start:end]
-        if not (source.isfinite().all() and goal.isfinite().all()):
-            raise ValueError(
-                f"x_0, x_1: expected finite coordinates, got NaN or infinity in molecule {molecule}"
-            )
         for letter in letters:
             if letter == "p":
                 source = source[_best_permutation(source, goal)]
@@ -31,6 +28,17 @@ def ot_couple_reference(x_0: Tensor, x_1: Tensor, batch_ptr: Tensor, plan: Coupl
                 source = source @ _best_rotation(source, goal).T
         coupled[start:end] = source
     return coupled.to(x_0.dtype)
+
+
+def check_finite(x_0: Tensor, x_1: Tensor, batch_ptr: Tensor) -> None:
+    """Raise ``ValueError`` with the first molecule that has a coordinate that is not finite."""
+    is_bad = ~(x_0.isfinite() & x_1.isfinite()).all(dim=1)
+    if is_bad.any():
+        first = is_bad.nonzero()[0].to(batch_ptr.dtype)
+        molecule = int(torch.searchsorted(batch_ptr, first, right=True)) - 1
+        raise ValueError(
+            f"x_0, x_1: expected finite coordinates, got NaN or infinity in molecule {molecule}"
+        )
 
 
 def _best_permutation(source: Tensor, goal: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from tito_fast.ops.painn_message import native
 from tito_fast.ops.painn_message.graph import MessageGraph
 from tito_fast.ops.painn_message.reference import painn_message_reference
 from tito_fast.ops.resolve import resolve_backend
-from tito_fast.types import Backend
+from tito_fast.ops.triton_launch import check_product, width_problem
+from tito_fast.types import Backend, ProductPrecision
 from tito_fast.validation import (
     check_dtype,
     check_floating,
@@ -52,6 +53,7 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     has_edges: bool = True,
     adds_edges: bool = True,
     backend: Backend = "auto",
+    precision: ProductPrecision = "ieee",
 ) -> MessageResult:
     """Send scalars, vectors and edge features along the edges and sum them over sources.
 
@@ -65,7 +67,7 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     vectors
         (n_atoms, 3, width), or None: all zero, and the gate and cross blocks are then not computed.
     edge_features
-        (n_edges, width).
+        (n_edges, width); backend ``triton`` takes and returns bfloat16 edges, too.
     pair_dist
         (n_pairs,), distance of each pair of atoms, in the unit of ``distance_length``.
     vec_saturated
@@ -83,7 +85,11 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     adds_edges
         Whether ``edges`` are ``e + de`` or ``de`` alone.
     backend
-        ``auto``, ``native``, ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native``, ``triton`` (widths 32, 64, 128), ``reference`` or ``eager`` (the same as
+        ``reference``).
+    precision
+        How backend ``triton`` multiplies: ``ieee``, ``fp32`` (three bf16 products), ``tf32`` or ``bf16``; the others
+        know ``ieee`` only.
 
     Returns
     -------
@@ -96,7 +102,7 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     TypeError
         A dtype is wrong.
     BackendUnavailableError
-        The named backend cannot run here.
+        The named backend cannot run here, or not at this width, or not in ``precision``.
 
     Notes
     -----
@@ -132,13 +138,21 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     check_positive("distance_length", distance_length)
     check_mlp("phi", phi, (2 * width, width, 5 * width), scalars)
     check_mlp("filter_", filter_, (width, width, 5 * width), scalars)
-    if resolve_backend("painn_message", backend, scalars.device) == "native":
-        ds, dv, edges = native.painn_message_native(
-            native.MessageTensors(scalars, vectors, edge_features, pair_dist, vec_saturated),
-            graph,
-            phi,
-            filter_,
-            native.MessageOptions(distance_length, has_edges, adds_edges),
+    implementation = resolve_backend(
+        "painn_message", backend, scalars.device, triton_limit=width_problem(width)
+    )
+    check_product(implementation, precision, scalars)
+    if implementation != "triton" or edge_features.dtype != torch.bfloat16:
+        check_dtype("edge_features", edge_features, scalars.dtype)
+    tensors = native.MessageTensors(scalars, vectors, edge_features, pair_dist, vec_saturated)
+    options = native.MessageOptions(distance_length, has_edges, adds_edges)
+    if implementation == "native":
+        ds, dv, edges = native.painn_message_native(tensors, graph, phi, filter_, options)
+    elif implementation == "triton":
+        from tito_fast.ops.painn_message import triton_op  # noqa: PLC0415  Triton is optional
+
+        ds, dv, edges = triton_op.painn_message_triton(
+            tensors, graph, phi, filter_, options, precision
         )
     else:
         ds, dv, edges = painn_message_reference(
@@ -210,6 +224,7 @@ def _check(
     if vectors is not None:
         tensors["vectors"] = (vectors, (graph.n_atoms, 3, width))
     for name, (tensor, shape) in tensors.items():
-        check_dtype(name, tensor, scalars.dtype)
+        if name != "edge_features":
+            check_dtype(name, tensor, scalars.dtype)
         check_shape(name, tensor, shape)
         check_same_device(name, tensor, "scalars", scalars)

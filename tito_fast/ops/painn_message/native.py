@@ -1,4 +1,8 @@
-"""C++ kernels of ``painn_message`` as ``torch.ops.tito_fast.painn_message`` and its backward."""
+"""C++ kernels of ``painn_message`` as ``torch.ops.tito_fast.painn_message`` and its backward.
+
+Names without an underscore serve the Triton kernels' registration, too: their op and its backward take one more
+argument at the end, ``precision``.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,14 +15,14 @@ from tito_fast.ops.library import define, dtype_suffix, implement, implement_fak
 from tito_fast.ops.mlp_parameters import MlpParameters
 from tito_fast.ops.painn_message.graph import MessageGraph
 
-_INPUTS = (
+INPUTS = (
     "Tensor scalars, Tensor? vectors, Tensor edge_features, Tensor pair_dist, Tensor vec_saturated, "
     "Tensor[] graph, Tensor[] phi, Tensor[] filter, float distance_length, bool has_edges, bool adds_edges"
 )
-define(f"painn_message({_INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)")
+define(f"painn_message({INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)")
 define(
     "painn_message_backward(Tensor grad_scalars, Tensor grad_vectors, Tensor grad_edges, Tensor cross_sum, "
-    f"{_INPUTS}, bool wants_geometry) -> Tensor[]"
+    f"{INPUTS}, bool wants_geometry) -> Tensor[]"
 )
 
 _N_MLP = len(MlpParameters._fields)
@@ -40,6 +44,9 @@ class MessageOptions(NamedTuple):
     distance_length: float
     has_edges: bool
     adds_edges: bool
+
+
+_N_OPTIONS = len(MessageOptions._fields)
 
 
 def painn_message_native(
@@ -121,7 +128,7 @@ def _forward(
     has_edges: bool,
     adds_edges: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    outputs = _fake_forward(
+    outputs = fake_message(
         scalars, vectors, edge_features, pair_dist, vec_saturated, graph, phi, filter_,
         distance_length, has_edges, adds_edges,
     )  # fmt: skip
@@ -164,7 +171,7 @@ def _backward(
         filter_,
         MessageOptions(distance_length, has_edges, adds_edges),
     )
-    results = _empty_gradients(
+    results = empty_gradients(
         scalars, vectors, edge_features, pair_dist, vec_saturated, phi, filter_, wants_geometry
     )
     d_scalars, d_vectors, d_edges, d_dist, d_vec = results[:5]
@@ -192,7 +199,7 @@ def _backward(
     return results
 
 
-def _empty_gradients(
+def empty_gradients(
     scalars: Tensor,
     vectors: Tensor | None,
     edge_features: Tensor,
@@ -213,7 +220,7 @@ implement("painn_message", _forward, "CPU")
 implement("painn_message_backward", _backward, "CPU")
 
 
-def _fake_forward(
+def fake_message(
     scalars: Tensor,
     vectors: Tensor | None,
     edge_features: Tensor,
@@ -226,19 +233,20 @@ def _fake_forward(
     has_edges: bool,
     adds_edges: bool,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return empty sums of scalars and of vectors, edges, and sums of crosses, as the op makes them."""
     n_atoms, width = scalars.shape
     return (
         scalars.new_empty((n_atoms, width)),
         scalars.new_empty((n_atoms, 3, width)),
-        scalars.new_empty((edge_features.shape[0] if has_edges else 0, width)),
+        edge_features.new_empty((edge_features.shape[0] if has_edges else 0, width)),
         scalars.new_empty((n_atoms if vectors is not None else 0, 3, width)),
     )
 
 
-implement_fake("painn_message", _fake_forward)
+implement_fake("painn_message", fake_message)
 
 
-def _fake_backward(
+def fake_message_backward(
     grad_scalars: Tensor,  # noqa: ARG001, the schema's argument
     grad_vectors: Tensor,  # noqa: ARG001
     grad_edges: Tensor,  # noqa: ARG001
@@ -256,29 +264,31 @@ def _fake_backward(
     adds_edges: bool,  # noqa: ARG001
     wants_geometry: bool,
 ) -> list[Tensor]:
-    return _empty_gradients(
+    """Return empty gradients, as the backward makes them."""
+    return empty_gradients(
         scalars, vectors, edge_features, pair_dist, vec_saturated, phi, filter_, wants_geometry
     )
 
 
-implement_fake("painn_message_backward", _fake_backward)
+implement_fake("painn_message_backward", fake_message_backward)
 
 
 class _Message(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
+        op: str,
         graph: list[Tensor],
-        options: MessageOptions,
+        options: tuple[float | bool | str, ...],
         *inputs: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         tensors, phi, filter_ = inputs[:5], inputs[5 : 5 + _N_MLP], inputs[5 + _N_MLP :]
         with torch._C._AutoDispatchBelowAutograd():
-            outputs: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.tito_fast.painn_message(
+            outputs: tuple[Tensor, Tensor, Tensor, Tensor] = getattr(torch.ops.tito_fast, op)(
                 *tensors, graph, list(phi), list(filter_), *options
             )
         ctx.save_for_backward(*inputs, *graph, outputs[3])
-        ctx.options = options
+        ctx.backward_op, ctx.options = f"{op}_backward", options
         ctx.mark_non_differentiable(outputs[3])
         return outputs
 
@@ -294,8 +304,8 @@ class _Message(torch.autograd.Function):
         n_inputs = 5 + 2 * _N_MLP
         saved = ctx.saved_tensors
         inputs, graph, cross_sum = saved[:n_inputs], saved[n_inputs:-1], saved[-1]
-        wants_geometry = any(ctx.needs_input_grad[5:7])
-        gradients = torch.ops.tito_fast.painn_message_backward(
+        wants_geometry = any(ctx.needs_input_grad[6:8])
+        gradients = getattr(torch.ops.tito_fast, ctx.backward_op)(
             grad_scalars,
             grad_vectors,
             grad_edges,
@@ -304,11 +314,13 @@ class _Message(torch.autograd.Function):
             list(graph),
             list(inputs[5 : 5 + _N_MLP]),
             list(inputs[5 + _N_MLP :]),
-            *ctx.options,
+            *ctx.options[:_N_OPTIONS],
             wants_geometry,
+            *ctx.options[_N_OPTIONS:],
         )
-        needed = ctx.needs_input_grad[2:]
+        needed = ctx.needs_input_grad[3:]
         return (
+            None,
             None,
             None,
             *(
@@ -318,31 +330,34 @@ class _Message(torch.autograd.Function):
         )
 
 
-def _autograd(
-    scalars: Tensor,
-    vectors: Tensor | None,
-    edge_features: Tensor,
-    pair_dist: Tensor,
-    vec_saturated: Tensor,
-    graph: list[Tensor],
-    phi: list[Tensor],
-    filter_: list[Tensor],
-    distance_length: float,
-    has_edges: bool,
-    adds_edges: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    options = MessageOptions(distance_length, has_edges, adds_edges)
-    inputs = (scalars, vectors, edge_features, pair_dist, vec_saturated, *phi, *filter_)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
-        result: tuple[Tensor, Tensor, Tensor, Tensor] = _Message.apply(  # type: ignore[no-untyped-call]
-            graph, options, *inputs
-        )
-        return result
-    with torch._C._AutoDispatchBelowAutograd():
-        outputs: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.tito_fast.painn_message(
-            scalars, vectors, edge_features, pair_dist, vec_saturated, graph, phi, filter_, *options
-        )
-    return outputs
+def register_message_gradient(op: str) -> None:
+    """Register the gradient of ``op``, whose backward is ``<op>_backward``."""
+
+    def autograd(
+        scalars: Tensor,
+        vectors: Tensor | None,
+        edge_features: Tensor,
+        pair_dist: Tensor,
+        vec_saturated: Tensor,
+        graph: list[Tensor],
+        phi: list[Tensor],
+        filter_: list[Tensor],
+        *options: float | bool | str,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        tensors = (scalars, vectors, edge_features, pair_dist, vec_saturated)
+        inputs = (*tensors, *phi, *filter_)
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+            result: tuple[Tensor, Tensor, Tensor, Tensor] = _Message.apply(  # type: ignore[no-untyped-call]
+                op, graph, options, *inputs
+            )
+            return result
+        with torch._C._AutoDispatchBelowAutograd():
+            outputs: tuple[Tensor, Tensor, Tensor, Tensor] = getattr(torch.ops.tito_fast, op)(
+                *tensors, graph, phi, filter_, *options
+            )
+        return outputs
+
+    implement(op, autograd, "Autograd")
 
 
-implement("painn_message", _autograd, "Autograd")
+register_message_gradient("painn_message")

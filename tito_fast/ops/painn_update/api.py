@@ -4,11 +4,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tito_fast.ops.mlp_parameters import MlpParameters, check_mlp_parameters
+from tito_fast.ops.mlp_parameters import (
+    MlpParameters,
+    check_mlp_parameters,
+    triton_mlp_problem,
+)
 from tito_fast.ops.painn_update import native
 from tito_fast.ops.painn_update.reference import painn_update_reference
 from tito_fast.ops.resolve import resolve_backend
-from tito_fast.types import Backend
+from tito_fast.ops.triton_launch import check_product
+from tito_fast.types import Backend, ProductPrecision
 from tito_fast.validation import (
     check_at_least,
     check_dtype,
@@ -33,6 +38,7 @@ def painn_update(
     v_weight: Tensor,
     parameters: MlpParameters,
     backend: Backend = "auto",
+    precision: ProductPrecision = "ieee",
 ) -> UpdatedFeatures:
     """Mix the features of each atom.
 
@@ -53,7 +59,10 @@ def painn_update(
     parameters
         An mlp from 2F to 3F, or to 2F without ``u_weight``.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native`` (CPU tensors), ``triton`` (CUDA tensors; 32, 64 or 128 features),
+        ``reference`` or ``eager`` (the same as ``reference``).
+    precision
+        How ``triton`` multiplies; the others take ``ieee`` only.
 
     Returns
     -------
@@ -67,7 +76,7 @@ def painn_update(
     TypeError
         A dtype is wrong.
     BackendUnavailableError
-        The named backend cannot run here.
+        The named backend cannot run here, or not in ``precision``.
 
     Notes
     -----
@@ -97,13 +106,31 @@ def painn_update(
     (tensor([[26.5000]]), tensor([ 9.,  0., 12.]))
     """
     _check(scalars, vectors, u_weight, v_weight, parameters)
-    if resolve_backend("painn_update", backend, scalars.device) == "native":
+    limit = _triton_limit(scalars, parameters)
+    chosen = resolve_backend("painn_update", backend, scalars.device, triton_limit=limit)
+    check_product(chosen, precision, scalars)
+    if chosen == "triton":
+        from tito_fast.ops.painn_update.triton_op import (  # noqa: PLC0415  Triton is optional
+            painn_update_triton,
+        )
+
+        return UpdatedFeatures(
+            *painn_update_triton(scalars, vectors, u_weight, v_weight, parameters, precision)
+        )
+    if chosen == "native":
         return UpdatedFeatures(
             *native.painn_update_native(scalars, vectors, u_weight, v_weight, parameters)
         )
     return UpdatedFeatures(
         *painn_update_reference(scalars, vectors, u_weight, v_weight, parameters)
     )
+
+
+def _triton_limit(scalars: Tensor, parameters: MlpParameters) -> str:
+    n_hidden = parameters.first_weight.shape[0]
+    if n_hidden != scalars.shape[1]:
+        return f"expected as many hidden features as features, got {n_hidden} and {scalars.shape[1]}"
+    return triton_mlp_problem(parameters)
 
 
 def _check(

@@ -43,7 +43,7 @@ def philox_normal(
     n_total
         Sum of ``counts``.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native`` (CPU tensors), ``triton``, ``reference`` or ``eager`` (the same as ``reference``).
 
     Returns
     -------
@@ -64,8 +64,9 @@ def philox_normal(
     -----
     Stateless: a row depends on its own key, replica and the two step numbers only, bitwise, whatever
     else is in the batch and however many threads work. The integers are equal on every backend;
-    normals are computed in double and rounded once, so backends differ by an ulp at most where their
-    logarithms and sines do. Native: the same bits on every instruction set. No synchronisation.
+    normals are computed in double and rounded once, so native and reference differ by an ulp at most
+    where their logarithms and sines do; Triton's are computed in float32 and differ by 4 ulps at most.
+    Native: the same bits on every instruction set. No synchronisation; Triton: CUDA graphs yes.
 
     References
     ----------
@@ -84,13 +85,82 @@ def philox_normal(
     _check_word("stream_evaluation", stream_evaluation)
     if n_total < 0:
         raise ValueError(f"n_total: expected at least 0, got {n_total}")
-    if resolve_backend("philox_normal", backend, keys.device) == "native":
+    implementation = resolve_backend("philox_normal", backend, keys.device)
+    if implementation == "native":
         return native.philox_normal_native(
             keys, replicas, counts, rollout_step, stream_evaluation, n_total
         )
     if keys.device.type == "cpu":
         _check_contents(replicas, counts, n_total)
+    if implementation == "triton":
+        from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
+
+        return triton_op.philox_normal_triton(
+            keys, replicas, counts, rollout_step, stream_evaluation, n_total
+        )
     return philox_normal_reference(keys, replicas, counts, rollout_step, stream_evaluation, n_total)
+
+
+def philox_rows(counts: Tensor) -> Tensor:
+    """Return what `philox_normal_at` needs to know of ``counts`` (n_rows,) int64: (2, n_rows) int64.
+
+    By row: the first value, and the end of its blocks. Computed on the device without waiting for it.
+    """
+    from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
+
+    return triton_op.philox_rows(counts)
+
+
+def philox_normal_at(
+    keys: Tensor,
+    replicas: Tensor,
+    counts: Tensor,
+    *,
+    rows: Tensor,
+    rollout_step: Tensor,
+    stream_evaluation: int,
+    n_total: int,
+) -> Tensor:
+    """Draw what `philox_normal` draws, for a step whose number the device reads: in a captured graph, at each replay.
+
+    Backend ``triton`` only.
+
+    Parameters
+    ----------
+    keys, replicas, counts, stream_evaluation, n_total
+        As there; contents are not checked.
+    rows
+        ``philox_rows(counts)``.
+    rollout_step
+        (1,) int64 on the device of ``keys``; the low 32 bits count.
+
+    Returns
+    -------
+    Tensor
+        (n_total,) float32.
+
+    Raises
+    ------
+    ValueError
+        A shape or a number is wrong.
+    TypeError
+        A dtype is wrong.
+    BackendUnavailableError
+        Triton cannot run here.
+    """
+    _check_rows(keys, replicas, counts)
+    _check_word("stream_evaluation", stream_evaluation)
+    check_shape("rows", rows, (2, keys.shape[0]))
+    check_shape("rollout_step", rollout_step, (1,))
+    for name, tensor in (("rows", rows), ("rollout_step", rollout_step)):
+        check_dtype(name, tensor, torch.int64)
+        check_same_device(name, tensor, "keys", keys)
+    resolve_backend("philox_normal", "triton", keys.device)
+    from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
+
+    return triton_op.philox_normal_triton(
+        keys, replicas, counts, rollout_step, stream_evaluation, n_total, rows=rows
+    )
 
 
 def philox_integers(counters: Tensor, keys: Tensor, *, backend: Backend = "auto") -> Tensor:
@@ -103,7 +173,7 @@ def philox_integers(counters: Tensor, keys: Tensor, *, backend: Backend = "auto"
     keys
         (n, 2) int64, 32 bits each.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native`` (CPU tensors), ``triton``, ``reference`` or ``eager`` (the same as ``reference``).
 
     Returns
     -------
@@ -124,8 +194,13 @@ def philox_integers(counters: Tensor, keys: Tensor, *, backend: Backend = "auto"
     check_dtype("keys", keys, torch.int64)
     check_shape("keys", keys, (counters.shape[0], 2))
     check_same_device("keys", keys, "counters", counters)
-    if resolve_backend("philox_normal", backend, counters.device) == "native":
+    implementation = resolve_backend("philox_normal", backend, counters.device)
+    if implementation == "native":
         return native.philox_integers_native(counters, keys)
+    if implementation == "triton":
+        from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
+
+        return triton_op.philox_integers_triton(counters, keys)
     return philox_4x32_10(counters, keys)
 
 

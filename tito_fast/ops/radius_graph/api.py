@@ -73,7 +73,8 @@ def radius_graph(
         (3, 3) or (n_molecules, 3, 3), dtype of ``positions``; rows are lattice vectors, of any
         angles. Periodic along all three. None: open.
     backend
-        ``auto``, ``native``, ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native``, ``triton`` (without a box), ``reference`` or ``eager`` (the same as
+        ``reference``).
 
     Returns
     -------
@@ -95,12 +96,13 @@ def radius_graph(
     -----
     Backends agree bitwise, and native does so on every instruction set and number of threads.
     Native tests all pairs of small molecules and uses cells for large ones; edges and scratch are
-    all the memory it takes. The reference tests all pairs of a molecule in chunks.
+    all the memory it takes. Triton and the reference test all pairs of a molecule, the latter in chunks.
     Differentiable in ``positions`` through ``edge_vec`` and ``edge_dist``, any number of times, not
     in ``box``; the derivative of ``edge_dist`` is taken as 0 where it is 0. Deterministic forward
-    and backward on the CPU: sums run in the order of the edges, native ones in double. On CUDA the
-    reference waits for the device, and its backward follows PyTorch's rules of determinism. No
-    CUDA graphs: the number of edges depends on the data.
+    and backward on the CPU: sums run in the order of the edges, native and Triton ones in double. On CUDA the
+    backward of the reference follows PyTorch's rules of determinism. Triton reads ``batch_ptr`` and,
+    once more, the number of edges on the host; the reference waits for the device as well. No CUDA
+    graphs: the number of edges depends on the data.
 
     Examples
     --------
@@ -119,12 +121,21 @@ def radius_graph(
     tensor([3., 1., 3., 4., 1., 4.])
     """
     _check(positions, cutoff, batch_ptr, box)
-    if resolve_backend("radius_graph", backend, positions.device) == "native":
+    limit = "" if box is None else "radius_graph's Triton kernel takes no box"
+    implementation = resolve_backend("radius_graph", backend, positions.device, triton_limit=limit)
+    if implementation == "native":
         edge_vec, edge_dist, edge_index, edge_ptr, shifts = native.radius_graph_native(
             positions, batch_ptr, box, cutoff
         )
         return RadiusGraph(edge_index, edge_ptr, edge_vec, edge_dist, shifts)
     check_batch_ptr(batch_ptr, positions.shape[0])
+    if implementation == "triton":
+        from tito_fast.ops.radius_graph import triton_op  # noqa: PLC0415  optional
+
+        edge_vec, edge_dist, edge_index, edge_ptr, shifts = triton_op.radius_graph_triton(
+            positions, batch_ptr, cutoff
+        )
+        return RadiusGraph(edge_index, edge_ptr, edge_vec, edge_dist, shifts)
     return RadiusGraph(*radius_graph_reference(positions, batch_ptr, box, cutoff))
 
 

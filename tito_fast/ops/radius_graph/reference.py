@@ -21,7 +21,7 @@ def radius_graph_reference(
 
     Arguments as in :func:`tito_fast.ops.radius_graph`, already checked but for their values.
     """
-    _check_positions(positions)
+    check_positions(positions)
     n_atoms, n_molecules = positions.shape[0], batch_ptr.shape[0] - 1
     boxes = None if box is None else box.expand(n_molecules, 3, 3)
     if boxes is not None:
@@ -165,7 +165,8 @@ def _images(positions: Tensor, box: Tensor, cells: Tensor, cutoff: float) -> Ten
     return torch.cartesian_prod(*axes)
 
 
-def _check_positions(positions: Tensor) -> None:
+def check_positions(positions: Tensor) -> None:
+    """Raise ``ValueError`` unless all positions are finite."""
     is_finite = positions.isfinite()
     if not is_finite.all():
         row, axis = (~is_finite).nonzero()[0].tolist()

@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(found: Replay, *, backend: str, device: str) -> None:
-    typer.echo(f"{found.path}  {found.format}  {backend} on {device}")
+    note = f"  ({found.note})" if found.note else ""
+    typer.echo(f"{found.path}  {found.format}  {backend} on {device}{note}")
     for line in found.lines:
         typer.echo(f"  {line}")
     if found.n_compared == 0:

@@ -39,6 +39,7 @@ class Replay:
     path: Path
     format: str
     lines: tuple[Line, ...]
+    note: str = ""
 
     @property
     def n_compared(self) -> int:
@@ -74,7 +75,8 @@ def replay(
     backend : Backend
         ``reference`` compares everything that is recorded, another what it computes.
     dtype : {"float32", "float64"} or None
-        None: all that are recorded. In float64 the float32 weights and inputs are upcast.
+        None: all that are recorded; float32 for ``triton`` on CUDA. In float64 the float32 weights
+        and inputs are upcast.
     device : torch.device or str
 
     Returns
@@ -93,8 +95,11 @@ def replay(
     check_choice("backend", backend, BACKENDS)
     if dtype is not None:
         check_choice("dtype", dtype, DTYPES)
+    here, note = _device(device), ""
+    if dtype is None and backend == "triton" and here.type == "cuda":
+        dtype, note = "float32", "float32 only: the Triton kernels have no float64 on CUDA"
     settings = ReplaySettings(
-        backend=backend, dtypes=() if dtype is None else (dtype,), device=_device(device)
+        backend=backend, dtypes=() if dtype is None else (dtype,), device=here
     )
     found, recording = _find(Path(path))
     name = str(recording.raw("format"))
@@ -102,7 +107,7 @@ def replay(
         lines = _replay(name, found, recording, settings)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{found}: {error}") from error
-    return Replay(path=found, format=name, lines=tuple(lines))
+    return Replay(path=found, format=name, lines=tuple(lines), note=note)
 
 
 def _replay(name: str, path: Path, recording: Section, settings: ReplaySettings) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Backend ``native`` with gradients: the network as a composition of differentiable ops.
+"""The network as a composition of ops: backend ``triton``, and ``native`` with gradients.
 
 A layer keeps its inputs only; the ops compute the rest again in their backward.
 """
@@ -11,13 +11,15 @@ from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.models.tito.graph import EdgeList, cutoff_edges
-from tito_fast.models.tito.layers import Layer, Update
-from tito_fast.models.tito.native_network import mlp_parameters
+from tito_fast.models.tito.layers import Layer, Update, mlp_parameters
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.ops import (
+    EdgeGeometry,
     MessageGraph,
     MlpParameters,
+    complete_graph,
     edge_embed,
+    edge_geometry,
     message_graph,
     mlp,
     painn_message,
@@ -25,15 +27,35 @@ from tito_fast.ops import (
     readout_step,
     time_embed,
 )
+from tito_fast.types import Backend, ProductPrecision
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Which kernels the ops are computed with.
+
+    Parameters
+    ----------
+    backend : "native" | "triton"
+    precision : "ieee" | "fp32" | "tf32" | "bf16"
+        Of products; ``native`` has ``ieee`` only.
+    """
+
+    backend: Backend
+    precision: ProductPrecision = "ieee"
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Molecules and the edges between their atoms."""
+    """Molecules, the edges between their atoms, and what computes on them.
 
-    batch: MoleculeBatch
-    edges: EdgeList
+    ``batch`` and ``edges`` may be longer than ``message`` says: what is beyond its pointers is not read.
+    """
+
+    atomic_numbers: Tensor  # (n_atoms,) int64
+    edge_type: Tensor  # (n_edges,) int64
     message: MessageGraph
+    kernels: Kernels
 
 
 class Features(NamedTuple):
@@ -41,11 +63,6 @@ class Features(NamedTuple):
 
     scalars: Tensor  # (n_atoms, F)
     edges: Tensor  # (n_edges, F)
-
-
-class _Geometry(NamedTuple):
-    pair_dist: Tensor  # (n_pairs,)
-    vec_saturated: Tensor  # (n_edges, 3)
 
 
 class _State(NamedTuple):
@@ -56,38 +73,53 @@ class _State(NamedTuple):
     edges: Tensor
 
 
-def make_graph(batch: MoleculeBatch, edges: EdgeList) -> Graph:
+def make_graph(batch: MoleculeBatch, edges: EdgeList, kernels: Kernels) -> Graph:
     """Return the graph of ``edges``."""
     edge_index = torch.stack([edges.source, edges.receiver])
-    graph = message_graph(edge_index, batch_ptr=batch.batch_ptr, n_atoms=batch.n_atoms)
-    return Graph(batch, edges, graph)
+    message = message_graph(edge_index, batch_ptr=batch.batch_ptr, n_atoms=batch.n_atoms)
+    return Graph(batch.atomic_numbers, edges.edge_type, message, kernels)
+
+
+def make_complete_graph(batch: MoleculeBatch, edges: EdgeList, kernels: Kernels) -> Graph:
+    """Return the graph of the complete ``edges`` of ``batch``; nothing is read back from the device."""
+    message = complete_graph(batch.batch_ptr, sizes=batch.sizes)
+    return Graph(batch.atomic_numbers, edges.edge_type, message, kernels)
 
 
 def cutoff_graph(
-    network: TitoNetwork, batch: MoleculeBatch, edges: EdgeList, *positions: Tensor
+    network: TitoNetwork,
+    batch: MoleculeBatch,
+    edges: EdgeList,
+    kernels: Kernels,
+    *positions: Tensor,
 ) -> Graph:
     """Return the graph that the network's cutoff leaves of the complete ``edges`` at ``positions``."""
     cutoff = network.config.scaled_cutoff
     if cutoff is None:
         raise ValueError("network: expected one with a cutoff, got none")
-    return make_graph(batch, cutoff_edges(edges, *positions, scaled_cutoff=cutoff))
+    return make_graph(batch, cutoff_edges(edges, *positions, scaled_cutoff=cutoff), kernels)
 
 
 def condition(network: TitoNetwork, graph: Graph, positions: Tensor) -> Features:
     """Run the conditioning network; of its readout only the scalars are computed."""
-    net, n_features = network.condition, network.config.n_features
-    state = _State(
-        net.atom_embedding(graph.batch.atomic_numbers),
-        None,
-        edge_embed(graph.edges.edge_type, net.bond_embedding.weight, backend="native"),
-    )
-    geometry = _geometry(graph, positions)
+    net, kernels = network.condition, graph.kernels
+    edges = edge_embed(graph.edge_type, net.bond_embedding.weight, backend=kernels.backend)
+    if network.config.n_reduced_features is None:
+        # Half the bytes of what is largest; products would round them anyway.
+        edges = edges.to(torch.bfloat16) if kernels.precision == "bf16" else edges
+    state = _State(net.atom_embedding(graph.atomic_numbers), None, edges)
+    geometry = edge_geometry(positions, graph.message)
     layers = list(net.layers)
     for index, layer in enumerate(layers):
         is_last = index + 1 == len(layers)
         state = _run_layer(layer, graph, geometry, state, has_edges=True, wants_vectors=not is_last)
     parameters = mlp_parameters(net.readout.mlp)
-    scalars = mlp(state.scalars, _outputs(parameters, slice(0, n_features)), backend="native")
+    scalars = mlp(
+        state.scalars,
+        _outputs(parameters, slice(0, network.config.n_features)),
+        precision=kernels.precision,
+        backend=kernels.backend,
+    )
     return Features(scalars, state.edges)
 
 
@@ -97,20 +129,21 @@ def velocity(
     features: Features,
     x_t: Tensor,
     *,
-    encodings: list[Tensor],
+    encodings: Tensor,
     vectors: Tensor,
 ) -> Tensor:
-    """Return ``center(x_t + readout)``, (n_atoms, 3)."""
-    net, batch_ptr = network.velocity, graph.batch.batch_ptr
+    """Return ``center(x_t + readout)``, (n_atoms, 3); ``encodings`` are those of a molecule end to end."""
+    net, kernels = network.velocity, graph.kernels
     scalars = time_embed(
         features.scalars,
-        torch.cat(encodings, dim=-1).to(x_t.dtype),
-        batch_ptr,
+        encodings.to(x_t.dtype),
+        graph.message.batch_ptr,
         parameters=mlp_parameters(net.combine),
-        backend="native",
+        precision=kernels.precision,
+        backend=kernels.backend,
     )
     state = _State(scalars, vectors, features.edges)
-    geometry = _geometry(graph, x_t)
+    geometry = edge_geometry(x_t, graph.message)
     layers = list(net.layers)
     for index, layer in enumerate(layers):
         state = _run_layer(
@@ -131,31 +164,24 @@ def velocity(
         x_t,
         v_weight=net.readout.v.weight,
         parameters=gate,
-        batch_ptr=batch_ptr,
+        batch_ptr=graph.message.batch_ptr,
         step_size=0.0,
-        backend="native",
+        precision=kernels.precision,
+        backend=kernels.backend,
     )
     return stepped.velocity
-
-
-def _geometry(graph: Graph, positions: Tensor) -> _Geometry:
-    vec = positions[graph.edges.source] - positions[graph.edges.receiver]
-    # Not vector_norm, whose gradient at a zero distance is not a number.
-    square = (vec * vec).sum(dim=-1)
-    dist = torch.sqrt(square.clamp_min(torch.finfo(vec.dtype).tiny))
-    return _Geometry(dist[graph.message.pair_edges[:, 0]], vec / (1 + dist).unsqueeze(-1))
 
 
 def _run_layer(
     layer: Layer,
     graph: Graph,
-    geometry: _Geometry,
+    geometry: EdgeGeometry,
     state: _State,
     *,
     has_edges: bool,
     wants_vectors: bool,
 ) -> _State:
-    message = layer.message
+    message, kernels = layer.message, graph.kernels
     s, v, e = state.scalars, state.vectors, state.edges
     if message.is_reduced:
         s, e = message.reduce_scalars(s), message.reduce_edges(e)
@@ -172,7 +198,8 @@ def _run_layer(
         distance_length=message.distance_length,
         has_edges=has_edges,
         adds_edges=not message.is_reduced,
-        backend="native",
+        precision=kernels.precision,
+        backend=kernels.backend,
     )
     ds, dv, edges = sums.scalars, sums.vectors, sums.edges
     if message.is_reduced:
@@ -183,26 +210,27 @@ def _run_layer(
             )
     scalars = state.scalars + ds
     vectors = dv if state.vectors is None else state.vectors + dv
-    return _update(layer.update, scalars, vectors, edges, wants_vectors=wants_vectors)
+    nothing = e.new_empty((0, e.shape[1]))
+    state = _State(scalars, vectors, nothing if edges is None else edges)
+    return _update(layer.update, state, kernels, wants_vectors=wants_vectors)
 
 
-def _update(
-    update: Update, scalars: Tensor, vectors: Tensor, edges: Tensor | None, *, wants_vectors: bool
-) -> _State:
-    n_features = scalars.shape[1]
+def _update(update: Update, state: _State, kernels: Kernels, *, wants_vectors: bool) -> _State:
+    if state.vectors is None:
+        raise RuntimeError("state: expected vectors after a message, got none")
     parameters = mlp_parameters(update.mlp)
     if not wants_vectors:
-        parameters = _outputs(parameters, slice(n_features, None))
+        parameters = _outputs(parameters, slice(state.scalars.shape[1], None))
     result = painn_update(
-        scalars,
-        vectors,
+        state.scalars,
+        state.vectors,
         u_weight=update.u.weight if wants_vectors else None,
         v_weight=update.v.weight,
         parameters=parameters,
-        backend="native",
+        precision=kernels.precision,
+        backend=kernels.backend,
     )
-    nothing = scalars.new_empty((0, n_features))
-    return _State(result.scalars, result.vectors, nothing if edges is None else edges)
+    return _State(result.scalars, result.vectors, state.edges)
 
 
 def _outputs(parameters: MlpParameters, rows: slice) -> MlpParameters:

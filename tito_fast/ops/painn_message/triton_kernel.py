@@ -1,0 +1,360 @@
+"""Triton kernel of ``painn_message``: edges' MLPs, gates and sums over sources in one pass."""
+
+import triton
+import triton.language as tl
+
+from tito_fast.ops.triton_blocks import (
+    IS_INTERPRETED,
+    _to_bf16,
+    encode_distances,
+    norm_silu,
+    product,
+)
+from tito_fast.ops.triton_launch import KernelBuild, Launch, LaunchTable
+
+
+@triton.jit
+def _block(
+    weight,
+    first_output,
+    first_input,
+    ROW: tl.constexpr,
+    N_INPUTS: tl.constexpr,
+    N_OUTPUTS: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """Return a block of ``weight`` (outputs, inputs), ROW numbers a row, transposed: (N_INPUTS, N_OUTPUTS)."""
+    output = first_output + tl.arange(0, N_OUTPUTS)
+    offset = output[None, :] * ROW + first_input + tl.arange(0, N_INPUTS)[:, None]
+    return tl.load(weight + offset).to(DTYPE)
+
+
+@triton.jit
+def _last_blocks(
+    weight, zero, SECTION: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, DTYPE: tl.constexpr
+):
+    """Return a section of the last weight in blocks of COLUMNS outputs."""
+    blocks = (_block(weight, SECTION * WIDTH + zero, 0, WIDTH, WIDTH, COLUMNS, DTYPE),)
+    for part in tl.static_range(1, WIDTH // COLUMNS):
+        first = SECTION * WIDTH + part * COLUMNS + zero
+        blocks = blocks + (_block(weight, first, 0, WIDTH, WIDTH, COLUMNS, DTYPE),)
+    return blocks
+
+
+@triton.jit
+def _outputs(
+    h,
+    g,
+    phi_blocks,
+    filter_blocks,
+    phi_last,
+    phi_bias,
+    filter_last,
+    filter_bias,
+    zero,
+    SECTION: tl.constexpr,
+    PART: tl.constexpr,
+    WIDTH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    KEEPS_WEIGHTS: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """Return columns of one of the five blocks of phi times those of the filter, (rows, COLUMNS)."""
+    first = SECTION * WIDTH + PART * COLUMNS + zero
+    column = first + tl.arange(0, COLUMNS)
+    if KEEPS_WEIGHTS:
+        w = phi_blocks[PART]
+        f = filter_blocks[PART]
+    else:
+        w = _block(phi_last, first, 0, WIDTH, WIDTH, COLUMNS, DTYPE)
+        f = _block(filter_last, first, 0, WIDTH, WIDTH, COLUMNS, DTYPE)
+    of_phi = product(h, w, PRECISION) + tl.load(phi_bias + column)[None, :]
+    return of_phi * (product(g, f, PRECISION) + tl.load(filter_bias + column)[None, :])
+
+
+@triton.jit
+def _zero_of(chunk):
+    """Return 0 in a way that the compiler cannot see through.
+
+    Added to addresses of weights, it keeps a loop's weights and their addresses out of registers between its rounds.
+    """
+    if IS_INTERPRETED:
+        return chunk * 0
+    zero = tl.inline_asm_elementwise(
+        "mov.b32 $0, 0;", "=r,r", [chunk], dtype=tl.int32, is_pure=False, pack=1
+    )
+    # Keeps addresses divisible in the eyes of the compiler.
+    return zero * 16
+
+
+@triton.jit
+def _sum_sources(x, RECEIVERS: tl.constexpr, HIGH: tl.constexpr, WIDTH: tl.constexpr):
+    """Return the sum of ``x`` (rows, WIDTH) over the sources of each receiver, (RECEIVERS, WIDTH)."""
+    ROWS: tl.constexpr = x.shape[0]
+    GROUPS: tl.constexpr = ROWS // (16 * HIGH)
+    LANES: tl.constexpr = ROWS // (2 * HIGH * RECEIVERS)
+    x = tl.reshape(x, [HIGH, GROUPS, 2, 8 // LANES, LANES, WIDTH])
+    x = tl.sum(tl.sum(tl.sum(x, axis=0), axis=1), axis=2)
+    return tl.reshape(x, [RECEIVERS, WIDTH])
+
+
+@triton.jit
+def _add(address, x, has_sum, is_atom):
+    """Add ``x`` to what is stored at ``address``, or store it where there is no sum yet."""
+    tl.store(address, tl.load(address, mask=has_sum, other=0.0) + x, mask=is_atom)
+
+
+@triton.jit(do_not_specialize=["n_atoms"])
+def painn_message_fwd_kernel(
+    scalars,
+    vectors,
+    edges,
+    pair_dist,
+    vec_saturated,
+    source,
+    edge_ptr,
+    edge_pair,
+    phi_first,
+    phi_first_bias,
+    phi_first_scale,
+    phi_first_shift,
+    phi_second,
+    phi_second_bias,
+    phi_second_scale,
+    phi_second_shift,
+    phi_last,
+    phi_last_bias,
+    filter_first,
+    filter_first_bias,
+    filter_first_scale,
+    filter_first_shift,
+    filter_second,
+    filter_second_bias,
+    filter_second_scale,
+    filter_second_shift,
+    filter_last,
+    filter_last_bias,
+    sum_scalars,
+    sum_vectors,
+    new_edges,
+    cross_sum,
+    n_atoms,
+    distance_length,
+    HAS_VECTORS: tl.constexpr,
+    HAS_EDGES: tl.constexpr,
+    ADDS_EDGES: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+    RECEIVERS: tl.constexpr,
+    ROWS: tl.constexpr,
+    HIGH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    KEEPS_WEIGHTS: tl.constexpr,
+):
+    DTYPE: tl.constexpr = scalars.dtype.element_ty
+    SOURCES: tl.constexpr = ROWS // RECEIVERS
+    LANES: tl.constexpr = SOURCES // (2 * HIGH)
+    GROUPS: tl.constexpr = ROWS // (16 * HIGH)
+
+    feature = tl.arange(0, WIDTH)
+    # Bits of a row from the lowest: source, receiver (8 together: lanes of a warp), source (2: registers of a
+    # thread), receiver (warps), source (registers). Most of a sum over sources is then within threads.
+    row = tl.arange(0, ROWS)
+    row_receiver = row // 16 % GROUPS * (8 // LANES) + row % 8 // LANES
+    row_source = (row // (16 * GROUPS) * 2 + row // 8 % 2) * LANES + row % LANES
+
+    if KEEPS_WEIGHTS:
+        w1s = _block(phi_first, 0, 0, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
+        w1e = _block(phi_first, 0, WIDTH, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
+        w2 = _block(phi_second, 0, 0, WIDTH, WIDTH, WIDTH, DTYPE)
+        f1 = _block(filter_first, 0, 0, WIDTH, WIDTH, WIDTH, DTYPE)
+        f2 = _block(filter_second, 0, 0, WIDTH, WIDTH, WIDTH, DTYPE)
+        w_dir = _last_blocks(phi_last, 0, 1, WIDTH, COLUMNS, DTYPE)
+        f_dir = _last_blocks(filter_last, 0, 1, WIDTH, COLUMNS, DTYPE)
+        w_ds = _last_blocks(phi_last, 0, 2, WIDTH, COLUMNS, DTYPE)
+        f_ds = _last_blocks(filter_last, 0, 2, WIDTH, COLUMNS, DTYPE)
+        if HAS_VECTORS:
+            w_gate = _last_blocks(phi_last, 0, 0, WIDTH, COLUMNS, DTYPE)
+            f_gate = _last_blocks(filter_last, 0, 0, WIDTH, COLUMNS, DTYPE)
+            w_cross = _last_blocks(phi_last, 0, 4, WIDTH, COLUMNS, DTYPE)
+            f_cross = _last_blocks(filter_last, 0, 4, WIDTH, COLUMNS, DTYPE)
+        if HAS_EDGES:
+            w_de = _last_blocks(phi_last, 0, 3, WIDTH, COLUMNS, DTYPE)
+            f_de = _last_blocks(filter_last, 0, 3, WIDTH, COLUMNS, DTYPE)
+    else:
+        w_dir, f_dir, w_ds, f_ds, w_gate, f_gate = 0, 0, 0, 0, 0, 0
+        w_cross, f_cross, w_de, f_de = 0, 0, 0, 0
+
+    for tile in range(tl.program_id(0), tl.cdiv(n_atoms, RECEIVERS), tl.num_programs(0)):
+        i = tile * RECEIVERS + tl.arange(0, RECEIVERS)
+        first = tl.load(edge_ptr + i, mask=i < n_atoms, other=0)
+        end = tl.load(edge_ptr + i + 1, mask=i < n_atoms, other=0)
+        # One at least, which writes the zeros of atoms without edges.
+        n_chunks = tl.maximum(tl.cdiv(tl.max(end - first, axis=0).to(tl.int32), SOURCES), 1)
+
+        i_wide = i[:, None].to(tl.int64)
+        is_atom = i[:, None] < n_atoms
+
+        for chunk in range(n_chunks):
+            zero = _zero_of(chunk)
+            at = feature + zero
+            i_row = tile * RECEIVERS + row_receiver + zero
+            e_first = tl.load(edge_ptr + i_row, mask=i_row < n_atoms, other=0)
+            e_end = tl.load(edge_ptr + i_row + 1, mask=i_row < n_atoms, other=0)
+            e = e_first + chunk * SOURCES + row_source
+            is_edge = e < e_end
+            mask = is_edge[:, None]
+            j = tl.load(source + e, mask=is_edge, other=0)
+            pair = tl.load(edge_pair + e, mask=is_edge, other=0)
+            dist = tl.load(pair_dist + pair, mask=is_edge, other=0.0)
+            e_feature = e[:, None] * WIDTH + feature[None, :]
+            has_sums = is_atom & (chunk > 0)
+
+            if not KEEPS_WEIGHTS:
+                f1 = _block(filter_first, zero, 0, WIDTH, WIDTH, WIDTH, DTYPE)
+            hidden = product(encode_distances(dist, distance_length, WIDTH), f1, PRECISION)
+            hidden = norm_silu(
+                hidden + tl.load(filter_first_bias + at)[None, :],
+                tl.load(filter_first_scale + at),
+                tl.load(filter_first_shift + at),
+                WIDTH,
+            )
+            if not KEEPS_WEIGHTS:
+                f2 = _block(filter_second, zero, 0, WIDTH, WIDTH, WIDTH, DTYPE)
+            hidden = product(hidden, f2, PRECISION)
+            g = norm_silu(
+                hidden + tl.load(filter_second_bias + at)[None, :],
+                tl.load(filter_second_scale + at),
+                tl.load(filter_second_shift + at),
+                WIDTH,
+            )
+
+            if not KEEPS_WEIGHTS:
+                w1e = _block(phi_first, zero, WIDTH, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
+                w1s = _block(phi_first, zero, 0, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
+            e_ij = tl.load(edges + e_feature, mask=mask, other=0.0).to(DTYPE)
+            s_j = tl.load(scalars + j[:, None] * WIDTH + feature[None, :], mask=mask, other=0.0)
+            hidden = product(e_ij, w1e, PRECISION)
+            hidden += product(s_j, w1s, PRECISION)
+            hidden = norm_silu(
+                hidden + tl.load(phi_first_bias + at)[None, :],
+                tl.load(phi_first_scale + at),
+                tl.load(phi_first_shift + at),
+                WIDTH,
+            )
+            if not KEEPS_WEIGHTS:
+                w2 = _block(phi_second, zero, 0, WIDTH, WIDTH, WIDTH, DTYPE)
+            hidden = product(hidden, w2, PRECISION)
+            h = norm_silu(
+                hidden + tl.load(phi_second_bias + at)[None, :],
+                tl.load(phi_second_scale + at),
+                tl.load(phi_second_shift + at),
+                WIDTH,
+            )
+
+            # Rows beyond the last edge: u and v_j are zero.
+            u = vec_saturated + e * 3
+            u_x = tl.load(u, mask=is_edge, other=0.0)[:, None]
+            u_y = tl.load(u + 1, mask=is_edge, other=0.0)[:, None]
+            u_z = tl.load(u + 2, mask=is_edge, other=0.0)[:, None]
+
+            for part in tl.static_range(WIDTH // COLUMNS):
+                zero = _zero_of(chunk)
+                column = part * COLUMNS + zero + tl.arange(0, COLUMNS)
+                i_scalar = i_wide * WIDTH + column[None, :]
+                i_vector = i_wide * (3 * WIDTH) + column[None, :]
+                if HAS_EDGES:
+                    de = _outputs(
+                        h, g, w_de, f_de, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                        zero, 3, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                    )  # fmt: skip
+                    e_feature = e[:, None] * WIDTH + column[None, :]
+                    if ADDS_EDGES:
+                        de += tl.load(edges + e_feature, mask=mask, other=0.0).to(DTYPE)
+                    if new_edges.dtype.element_ty == tl.bfloat16:
+                        de = _to_bf16(de)
+                    tl.store(new_edges + e_feature, de, mask=mask)
+
+                ds = _outputs(
+                    h, g, w_ds, f_ds, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                    zero, 2, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                )  # fmt: skip
+                ds = _sum_sources(tl.where(mask, ds, 0.0), RECEIVERS, HIGH, COLUMNS)
+                _add(sum_scalars + i_scalar, ds, has_sums, is_atom)
+
+                if HAS_VECTORS:
+                    cross = _outputs(
+                        h, g, w_cross, f_cross, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                        zero, 4, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                    )  # fmt: skip
+                    c = _sum_sources(cross * u_x, RECEIVERS, HIGH, COLUMNS)
+                    _add(cross_sum + i_vector, c, has_sums, is_atom)
+                    c = _sum_sources(cross * u_y, RECEIVERS, HIGH, COLUMNS)
+                    _add(cross_sum + i_vector + WIDTH, c, has_sums, is_atom)
+                    c = _sum_sources(cross * u_z, RECEIVERS, HIGH, COLUMNS)
+                    _add(cross_sum + i_vector + 2 * WIDTH, c, has_sums, is_atom)
+
+                # Vectors are loaded before the last products of what they are added to: the compiler then sums in
+                # the products' layout.
+                if HAS_VECTORS:
+                    gate = _outputs(
+                        h, g, w_gate, f_gate, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                        zero, 0, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                    )  # fmt: skip
+                    v_j = vectors + j[:, None] * (3 * WIDTH) + column[None, :]
+                    dv_x = gate * tl.load(v_j, mask=mask, other=0.0)
+                    dv_y = gate * tl.load(v_j + WIDTH, mask=mask, other=0.0)
+                    dv_z = gate * tl.load(v_j + 2 * WIDTH, mask=mask, other=0.0)
+                direction = _outputs(
+                    h, g, w_dir, f_dir, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                    zero, 1, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                )  # fmt: skip
+                if HAS_VECTORS:
+                    dv_x += direction * u_x
+                    dv_y += direction * u_y
+                    dv_z += direction * u_z
+                else:
+                    dv_x = direction * u_x
+                    dv_y = direction * u_y
+                    dv_z = direction * u_z
+                dv_x = _sum_sources(dv_x, RECEIVERS, HIGH, COLUMNS)
+                _add(sum_vectors + i_vector, dv_x, has_sums, is_atom)
+                dv_y = _sum_sources(dv_y, RECEIVERS, HIGH, COLUMNS)
+                _add(sum_vectors + i_vector + WIDTH, dv_y, has_sums, is_atom)
+                dv_z = _sum_sources(dv_z, RECEIVERS, HIGH, COLUMNS)
+                _add(sum_vectors + i_vector + 2 * WIDTH, dv_z, has_sums, is_atom)
+            tl.debug_barrier()
+
+        if HAS_VECTORS:
+            i_vector = i_wide * (3 * WIDTH) + feature[None, :]
+            v_x = tl.load(vectors + i_vector, mask=is_atom, other=0.0)
+            v_y = tl.load(vectors + i_vector + WIDTH, mask=is_atom, other=0.0)
+            v_z = tl.load(vectors + i_vector + 2 * WIDTH, mask=is_atom, other=0.0)
+            c_x = tl.load(cross_sum + i_vector, mask=is_atom, other=0.0)
+            c_y = tl.load(cross_sum + i_vector + WIDTH, mask=is_atom, other=0.0)
+            c_z = tl.load(cross_sum + i_vector + 2 * WIDTH, mask=is_atom, other=0.0)
+            _add(sum_vectors + i_vector, c_y * v_z - c_z * v_y, is_atom, is_atom)
+            _add(sum_vectors + i_vector + WIDTH, c_z * v_x - c_x * v_z, is_atom, is_atom)
+            _add(sum_vectors + i_vector + 2 * WIDTH, c_x * v_y - c_y * v_x, is_atom, is_atom)
+
+
+def _launch(
+    rows: int, receivers: int, high: int, num_warps: int, *, columns: int, keeps: bool = False
+) -> Launch:
+    tile = {
+        "ROWS": rows,
+        "RECEIVERS": receivers,
+        "HIGH": high,
+        "COLUMNS": columns,
+        "KEEPS_WEIGHTS": keeps,
+    }
+    return Launch(tile=tile, num_warps=num_warps)
+
+
+FORWARD: LaunchTable = {
+    (architecture, width, precision): _launch(64, 16, 1, 4, columns=32)
+    for architecture in (80, 90)
+    for width in (32, 64, 128)
+    for precision in ("ieee", "fp32", "tf32", "bf16")
+}
