@@ -49,31 +49,83 @@ def draw_parameters():
 
 
 @pytest.fixture
+def cuts(triton_device):
+    """Numbers of rows of the parts of a batch, to be computed together and apart.
+
+    The interpreter multiplies in NumPy, whose rounding of a row depends on the row's place in its tile: there,
+    parts begin where tiles of up to 64 rows do.
+    """
+    return (1, 0, 5, 48, 63, 14) if triton_device.type == "cuda" else (64, 0, 128, 5)
+
+
+def _evaluate(function, tensors, backend, *, gradients):
+    leaves = [tensor.clone().requires_grad_(gradients) for tensor in tensors]
+    results = function(leaves, backend)
+    if not gradients:
+        return list(results)
+    total = sum(
+        (
+            result
+            * torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype)
+            .view_as(result)
+            .to(result.device)
+        ).sum()
+        for result in results
+    )
+    return list(torch.autograd.grad(total, leaves))
+
+
+# Root mean square error over root mean square, through at most ten products one after the other (a forward
+# and its backward), each with two rounded factors: sqrt(20) times a factor's largest rounding error, 2^-10 in
+# TF32 (cut off) and 2^-9 in bf16, twice for the norms between. Split factors keep 16 bits.
+PRODUCT_BOUNDS = {"tf32": 2 * 20**0.5 * 2**-10, "bf16": 2 * 20**0.5 * 2**-9, "fp32": 1e-4}
+
+
+@pytest.fixture
+def check_product_precision():
+    """Return a function that holds an op's results and gradients to the bound of a precision."""
+
+    def check(function, tensors, precision, device):
+        def compute(leaves, backend):
+            return function(leaves, backend, precision if backend == "triton" else "ieee")
+
+        for gradients in (False, True):
+            found = _evaluate(
+                compute, [each.to(device) for each in tensors], "triton", gradients=gradients
+            )
+            exact = _evaluate(
+                compute, [each.double() for each in tensors], "reference", gradients=gradients
+            )
+            for index, (ours, reference64) in enumerate(zip(found, exact, strict=True)):
+                error = (ours.cpu().double() - reference64).square().mean().sqrt()
+                relative = float(error / reference64.square().mean().sqrt())
+                assert relative <= PRODUCT_BOUNDS[precision], (gradients, index, relative)
+                # Exact products in place of rounded ones would pass, too.
+                assert gradients or relative > 1e-6, (index, relative)
+
+    return check
+
+
+@pytest.fixture
 def check_draws():
     """Return a function that holds an op to the tolerance over several draws of its inputs."""
 
-    def evaluate(function, tensors, dtype, backend, *, gradients):
-        leaves = [tensor.to(dtype).clone().requires_grad_(gradients) for tensor in tensors]
-        results = function(leaves, backend)
-        if not gradients:
-            return list(results)
-        total = sum(
-            (result * torch.linspace(-1.0, 2.0, result.numel(), dtype=dtype).view_as(result)).sum()
-            for result in results
-        )
-        return list(torch.autograd.grad(total, leaves))
-
-    def check(function, draws, *, gradients):
+    def check(function, draws, *, gradients, backend="native", device="cpu"):
         dtype = draws[0][0].dtype
         kernel, plain, exact = (
             [
-                evaluate(function, tensors, each_dtype, backend, gradients=gradients)
+                _evaluate(
+                    function,
+                    [tensor.to(each_device, each_dtype) for tensor in tensors],
+                    each_backend,
+                    gradients=gradients,
+                )
                 for tensors in draws
             ]
-            for each_dtype, backend in (
-                (dtype, "native"),
-                (dtype, "reference"),
-                (torch.float64, "reference"),
+            for each_dtype, each_backend, each_device in (
+                (dtype, backend, device),
+                (dtype, "reference", "cpu"),
+                (torch.float64, "reference", "cpu"),
             )
         )
         for index in range(len(kernel[0])):

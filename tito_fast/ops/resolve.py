@@ -38,6 +38,7 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
 _TRITON_OPS: frozenset[str] = frozenset(
     {
         "center",
+        "edge_embed",
         "edge_geometry",
         "mlp",
         "painn_message",
@@ -45,6 +46,8 @@ _TRITON_OPS: frozenset[str] = frozenset(
         "ode_step",
         "philox_normal",
         "radius_graph",
+        "readout_step",
+        "time_embed",
     }
 )
 

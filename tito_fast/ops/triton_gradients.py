@@ -1,7 +1,7 @@
 """Gradients of weights from rows that a Triton kernel left: products and sums over all rows."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -85,7 +85,8 @@ def mlp_gradients(
     precision
         Of the products.
     """
-    sums: Sequence[Tensor] = work[ACTIVATIONS:].sum(1).unbind()
+    # One at a time: outputs of an op may not be views of the same memory.
+    sums = [rows.sum(0) for rows in work[ACTIVATIONS:]]
     return [
         first_weight,
         *sums[:3],

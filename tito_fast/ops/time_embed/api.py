@@ -3,11 +3,16 @@
 import torch
 from torch import Tensor
 
-from tito_fast.ops.mlp_parameters import MlpParameters, check_mlp_parameters
+from tito_fast.ops.mlp_parameters import (
+    MlpParameters,
+    check_mlp_parameters,
+    triton_mlp_problem,
+)
 from tito_fast.ops.resolve import resolve_backend
 from tito_fast.ops.time_embed import native
 from tito_fast.ops.time_embed.reference import time_embed_reference
-from tito_fast.types import Backend
+from tito_fast.ops.triton_launch import check_product
+from tito_fast.types import Backend, ProductPrecision
 from tito_fast.validation import (
     check_at_least,
     check_batch_ptr,
@@ -25,6 +30,7 @@ def time_embed(
     *,
     parameters: MlpParameters,
     backend: Backend = "auto",
+    precision: ProductPrecision = "ieee",
 ) -> Tensor:
     """Run each atom's scalars, joined with its molecule's encodings, through an mlp.
 
@@ -42,7 +48,10 @@ def time_embed(
     parameters
         An mlp from (1 + m) F to any number of outputs.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native`` (CPU tensors), ``triton`` (CUDA tensors; F and the hidden features both 32, 64
+        or 128), ``reference`` or ``eager`` (the same as ``reference``).
+    precision
+        How ``triton`` multiplies; the others take ``ieee`` only.
 
     Returns
     -------
@@ -56,11 +65,12 @@ def time_embed(
     TypeError
         A dtype is wrong.
     BackendUnavailableError
-        The named backend cannot run here.
+        The named backend cannot run here, or not in ``precision``.
 
     Notes
     -----
-    Native: the first linear is split, and what it reads of the encodings is computed once per
+    Triton: one program runs a tile of atoms through all three linears and finds their molecules by
+    bisection; gradients of weights are summed in a fixed order. Native: the first linear is split, and what it reads of the encodings is computed once per
     molecule. The backward computes the forward again and keeps the inputs only. Deterministic,
     bitwise independent of the number of threads; an atom's result depends on its own row and its
     molecule's only. Differentiable in ``scalars``, ``encodings`` and ``parameters``, once; the
@@ -80,11 +90,30 @@ def time_embed(
             [1.]])
     """
     _check(scalars, encodings, batch_ptr, parameters)
-    if resolve_backend("time_embed", backend, scalars.device) == "native":
+    limit = triton_mlp_problem(parameters) or _triton_problem(scalars, parameters)
+    chosen = resolve_backend("time_embed", backend, scalars.device, triton_limit=limit)
+    check_product(chosen, precision, scalars)
+    if chosen == "native":
         return native.time_embed_native(scalars, encodings, batch_ptr, parameters)
     if batch_ptr.device.type == "cpu":
         check_batch_ptr(batch_ptr, scalars.shape[0])
+    if chosen == "triton":
+        from tito_fast.ops.time_embed.triton_op import time_embed_triton  # noqa: PLC0415  optional
+
+        if encodings.shape[0] == 0 and scalars.shape[0]:
+            raise ValueError(
+                f"batch_ptr: expected molecules for {scalars.shape[0]} atoms, got none"
+            )
+        return time_embed_triton(scalars, encodings, batch_ptr, parameters, precision)
     return time_embed_reference(scalars, encodings, batch_ptr, parameters)
+
+
+def _triton_problem(scalars: Tensor, parameters: MlpParameters) -> str:
+    """Return why the Triton kernel does not take scalars of this width, or an empty string."""
+    width = parameters.first_bias.shape[0]
+    if scalars.shape[1] == width:
+        return ""
+    return f"expected as many features as hidden ones, {width}, got {scalars.shape[1]}"
 
 
 def _check(
