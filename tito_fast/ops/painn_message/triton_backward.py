@@ -194,12 +194,12 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
     d_edges = torch.empty_like(edge_features)
     d_vec = vec.new_zeros((2 if wants_geometry else 0, n_edges, 3))
     d_edge_dist = vec.new_empty((n_edges if wants_geometry else 0,))
-    rows_launch = _launch(kernels.ROWS_LAUNCHES, scalars, precision)
+    layer_launch = _launch(kernels.LAYER_LAUNCHES, scalars, precision)
     hidden_launch = _launch(kernels.HIDDEN_LAUNCHES, scalars, precision)
     blocks_launch = _launch(kernels.BLOCKS_LAUNCHES, scalars, precision)
     sources_launch = _launch(kernels.SOURCES_LAUNCHES, scalars, precision)
     n_splits, rows_per_split = _split(max(sizes.n_window, 1))
-    n_tiles = _cdiv(sizes.n_window, rows_launch.tile["ROWS"])
+    n_tiles = _cdiv(sizes.n_window, layer_launch.tile["ROWS"])
     sums = _Sums(
         scalars.new_zeros((kernels.N_PRODUCTS, n_splits, width, width)),
         scalars.new_zeros((kernels.N_PRODUCTS, n_splits, width)),
@@ -234,13 +234,14 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
                 HAS_VECTORS=has_vectors, HAS_EDGES=has_edges, WANTS_GEOMETRY=wants_geometry,
                 **common, **blocks_launch.options,
             )  # fmt: skip
-            grid = (2 * _cdiv(n_rows, rows_launch.tile["ROWS"]),)
-            kernels.rows_kernel[grid](
-                grad_edges, source_part, distances, edges.source, edges.edge_pair,
-                edges.source_edges, weights.first, weights.second, weights.last, weights.norms, work,
-                d_edges, d_edge_dist, sums.norms, *place, HAS_VECTORS=has_vectors, HAS_EDGES=has_edges, ADDS_EDGES=has_edges and adds_edges,
-                WANTS_GEOMETRY=wants_geometry, **common, **rows_launch.options,
-            )  # fmt: skip
+            grid = (2 * _cdiv(n_rows, layer_launch.tile["ROWS"]),)
+            for layer in (1, 0):
+                kernels.layer_kernel[grid](
+                    grad_edges, source_part, distances, edges.source, edges.edge_pair,
+                    edges.source_edges, weights.first, weights.second, weights.last, weights.norms, work,
+                    d_edges, d_edge_dist, sums.norms, *place, LAYER=layer, HAS_VECTORS=has_vectors, HAS_EDGES=has_edges, ADDS_EDGES=has_edges and adds_edges,
+                    WANTS_GEOMETRY=wants_geometry, **common, **layer_launch.options,
+                )  # fmt: skip
             grid = (min(_cdiv(n_atoms, sources_launch.tile["ATOMS"]), _SOURCE_PROGRAMS),)
             kernels.sources_kernel[grid](
                 grad_vectors, edges.source, edges.receiver, edges.source_edges, edges.source_ptr,

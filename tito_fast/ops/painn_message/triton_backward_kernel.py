@@ -12,8 +12,9 @@ the window:
 20       the gate, phi_0 w_0
 ======== =====================================================================================
 
-A window takes five launches: ``hidden_kernel`` (slots 0 to 5), ``blocks_kernel`` (gradients of the output blocks, and
-the gate), ``rows_kernel`` (back through both hidden layers), ``sources_kernel`` (sums over the edges
+A window takes six launches: ``hidden_kernel`` (slots 0 to 5), ``blocks_kernel`` (gradients of the output blocks, and
+the gate), ``layer_kernel``
+twice (back through the hidden layers), ``sources_kernel`` (sums over the edges
 of a source) and ``weights_kernel`` (sums over all edges). Sums that go on from window to window are read, added to and
 written by the one program that owns them, row after row: they do not depend on where windows end.
 
@@ -255,7 +256,7 @@ def _add_to(pointer, value):
 
 
 @triton.jit(do_not_specialize=["start", "n_rows", "slot_stride"])
-def rows_kernel(
+def layer_kernel(
     grad_edges,
     source_part,
     distances,
@@ -276,18 +277,19 @@ def rows_kernel(
     F: tl.constexpr,
     ROWS: tl.constexpr,
     PRECISION: tl.constexpr,
+    LAYER: tl.constexpr,
     HAS_VECTORS: tl.constexpr,
     HAS_EDGES: tl.constexpr,
     ADDS_EDGES: tl.constexpr,
     WANTS_GEOMETRY: tl.constexpr,
 ):
-    """Take the gradients of ROWS edges back through both hidden layers of one half.
+    """Take the gradients of ROWS edges back through hidden layer LAYER, 1 and then 0, of one half.
 
-    d h2 = Σ_c d phi_c W_c; hidden rows are computed again from the inputs and first activations in ``work``. Writes the
-    gradients of hidden rows before their norms (slots 6, 7 or 13, 14); ``d_edges`` (n_edges, F), with ``grad_edges``
-    added if ADDS_EDGES; or, if wanted, ``d_dist`` (n_edges,), the gradient of the distance in units of
-    the length. Adds to ``d_norms`` (n_programs, 4, F): scale and shift of the first norm, then of the second.
-    Programs as of ``hidden_kernel``.
+    d h2 = Σ_c d phi_c W_c; d h1 = (slot 7 or 14) W_2; hidden rows are computed again from the inputs and first
+    activations in ``work``. Writes the gradients of hidden rows before their norm (slots 7, 14; 6, 13). Layer 0 also
+    writes ``d_edges`` (n_edges, F), with ``grad_edges`` added if ADDS_EDGES; or, if wanted, ``d_dist`` (n_edges,), the
+    gradient of the distance in units of the length. Adds to ``d_norms`` (n_programs, 4, F), with d the gradient of
+    the norm's result: Σ d unit and Σ d of layer 0, then of layer 1. Programs as of ``hidden_kernel``.
     """
     half = tl.program_id(0) % 2
     row = tl.program_id(0) // 2 * ROWS + tl.arange(0, ROWS)
@@ -298,50 +300,49 @@ def rows_kernel(
     norms += half * 6 * F
     first += half * F * F
     second += half * F * F
-    kept = work + half * 3 * slot_stride
-    gradients = work + (_GRADIENT_SLOT + 7 * half) * slot_stride
-    d_norms += tl.program_id(0) * 4 * F + feature
+    kept = work + (half * 3 + LAYER) * slot_stride
+    gradients = work + (_GRADIENT_SLOT + 7 * half + LAYER) * slot_stride
 
-    bias = tl.load(norms + 3 * F + feature)[None, :]
-    hidden = _reload(_tile(kept + slot_stride, row, F), mask, bias)
-    hidden = product(hidden, _forward_weight(second, F), PRECISION) + bias
-    unit, inverse = normalized(hidden, F)
-    gradient = tl.zeros_like(unit)
-    for block in range(5):
-        if _is_there(block, HAS_VECTORS, HAS_EDGES):
-            of_block = _reload(_tile(gradients + (2 + block) * slot_stride, row, F), mask, bias)
-            weight = _backward_weight(last + (5 * half + block) * F * F, F)
-            gradient += product(of_block, weight, PRECISION)
-    gradient, d_affine = norm_silu_backward(
-        gradient, unit, inverse, tl.load(norms + 4 * F + feature), tl.load(norms + 5 * F + feature), F
-    )
-    _add_to(d_norms + 2 * F, tl.sum(d_affine * unit, axis=0))
-    _add_to(d_norms + 3 * F, tl.sum(d_affine, axis=0))
-    _keep(_tile(gradients + slot_stride, row, F), gradient, mask)
-
-    gradient = product(gradient, _backward_weight(second, F), PRECISION)
+    bias = tl.load(norms + 3 * F * LAYER + feature)[None, :]
     hidden = _reload(_tile(kept, row, F), mask, bias)
-    hidden = product(hidden, _forward_weight(first, F), PRECISION)
-    hidden += _first_bias(half, source_part, source, edge, norms, is_row, F)
+    hidden = product(hidden, _forward_weight(second if LAYER == 1 else first, F), PRECISION)
+    if LAYER == 1:
+        hidden += bias
+    else:
+        hidden += _first_bias(half, source_part, source, edge, norms, is_row, F)
     unit, inverse = normalized(hidden, F)
-    gradient, d_affine = norm_silu_backward(
-        gradient, unit, inverse, tl.load(norms + F + feature), tl.load(norms + 2 * F + feature), F
-    )
+    tl.debug_barrier()
+    if LAYER == 1:
+        gradient = tl.zeros_like(unit)
+        for block in range(5):
+            if _is_there(block, HAS_VECTORS, HAS_EDGES):
+                of_block = _reload(_tile(gradients + (1 + block) * slot_stride, row, F), mask, bias)
+                weight = _backward_weight(last + (5 * half + block) * F * F, F)
+                gradient += product(of_block, weight, PRECISION)
+    else:
+        gradient = _reload(_tile(gradients + slot_stride, row, F), mask, bias)
+        gradient = product(gradient, _backward_weight(second, F), PRECISION)
+    tl.debug_barrier()
+    scale = tl.load(norms + (3 * LAYER + 1) * F + feature)
+    shift = tl.load(norms + (3 * LAYER + 2) * F + feature)
+    gradient, d_affine = norm_silu_backward(gradient, unit, inverse, scale, shift, F)
+    d_norms += (tl.program_id(0) * 4 + 2 * LAYER) * F + feature
     _add_to(d_norms, tl.sum(d_affine * unit, axis=0))
     _add_to(d_norms + F, tl.sum(d_affine, axis=0))
     _keep(_tile(gradients, row, F), gradient, mask)
-    if half == 0:
-        d_inputs = product(gradient, _backward_weight(first, F), PRECISION)
-        if ADDS_EDGES:
-            d_inputs += tl.load(_tile(grad_edges, edge, F), mask=mask, other=0.0)
-        tl.store(_tile(d_edges, edge, F), d_inputs, mask=mask)
-    elif WANTS_GEOMETRY:
-        d_inputs = product(gradient, _backward_weight(first, F), PRECISION)
-        pair = tl.load(edge_pair + edge, mask=is_row, other=0)
-        distance = tl.load(distances + pair, mask=is_row, other=0.0)
-        tl.store(
-            d_dist + edge, tl.sum(d_inputs * _encoding_slope(distance, F), axis=1), mask=is_row
-        )
+    if LAYER == 0:
+        tl.debug_barrier()
+        if half == 0:
+            d_inputs = product(gradient, _backward_weight(first, F), PRECISION)
+            if ADDS_EDGES:
+                d_inputs += _read(grad_edges, edge, mask, F)
+            tl.store(_tile(d_edges, edge, F), d_inputs, mask=mask)
+        elif WANTS_GEOMETRY:
+            d_inputs = product(gradient, _backward_weight(first, F), PRECISION)
+            pair = tl.load(edge_pair + edge, mask=is_row, other=0)
+            distance = tl.load(distances + pair, mask=is_row, other=0.0)
+            slope = _encoding_slope(distance, F)
+            tl.store(d_dist + edge, tl.sum(d_inputs * slope, axis=1), mask=is_row)
 
 
 @triton.jit(do_not_specialize=["start", "n_rows", "slot_stride"])
@@ -499,11 +500,11 @@ def _table(rows: dict[int, int], warps: dict[int, int]) -> LaunchTable:
 
 HIDDEN_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
 BLOCKS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 8, 128: 8})
-ROWS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
+LAYER_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
 WEIGHTS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 8})
 ATOMS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
 SOURCES_LAUNCHES: LaunchTable = {
-    key: Launch({"ATOMS": 4, "UNROLL": 8 if key[1] < 128 else 4}, 4) for key in ROWS_LAUNCHES
+    key: Launch({"ATOMS": 4, "UNROLL": 8 if key[1] < 128 else 4}, 4) for key in LAYER_LAUNCHES
 }
 
 _FLOATS = (
@@ -524,7 +525,8 @@ def backward_builds(architecture: int) -> list[KernelBuild]:
     known = (
         ("hidden", hidden_kernel, HIDDEN_LAUNCHES),
         ("blocks", blocks_kernel, BLOCKS_LAUNCHES),
-        ("rows", rows_kernel, ROWS_LAUNCHES),
+        ("layer0", layer_kernel, LAYER_LAUNCHES),
+        ("layer1", layer_kernel, LAYER_LAUNCHES),
         ("sources", sources_kernel, SOURCES_LAUNCHES),
         ("weights", weights_kernel, WEIGHTS_LAUNCHES),
         ("atoms", atoms_kernel, ATOMS_LAUNCHES),
@@ -545,7 +547,7 @@ def _build(
     types = dict.fromkeys(_FLOATS, "*fp32") | dict.fromkeys(_INDICES, "*i64")
     types |= dict.fromkeys(_WORK, "*bf16" if precision == "bf16" else "*fp32")
     types |= dict.fromkeys(_NUMBERS, "i32")
-    constexprs = {"F": width, "PRECISION": precision, "HAS_BIAS": True} | _ALL
+    constexprs = {"F": width, "PRECISION": precision, "HAS_BIAS": True, "LAYER": int(name[-1] == "1")} | _ALL
     names = set(kernel.arg_names)
     return KernelBuild(
         name=f"{name}_{width}_{precision}",
