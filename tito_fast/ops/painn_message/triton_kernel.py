@@ -6,9 +6,9 @@ import triton.language as tl
 from tito_fast.ops.triton_blocks import (
     IS_INTERPRETED,
     _to_bf16,
-    encode_distances,
     norm_silu,
     product,
+    sin_pi,
 )
 from tito_fast.ops.triton_launch import KernelBuild, Launch, LaunchTable
 
@@ -39,6 +39,15 @@ def _last_blocks(
         first = SECTION * WIDTH + part * COLUMNS + zero
         blocks = blocks + (_block(weight, first, 0, WIDTH, WIDTH, COLUMNS, DTYPE),)
     return blocks
+
+
+@triton.jit
+def _encode(dist, length, WIDTH: tl.constexpr):
+    """Return what ``encode_distances`` does, transposed: a thread then computes few edges, whose rows it must know."""
+    feature = tl.arange(0, WIDTH)
+    ahead = tl.where(feature % 2 == 0, 0.5, 0.0).to(dist.dtype)
+    rank = (feature // 2 + 1).to(dist.dtype)
+    return sin_pi((dist / length)[None, :] * rank[:, None] + ahead[:, None])
 
 
 @triton.jit
@@ -187,33 +196,44 @@ def painn_message_fwd_kernel(
         w_cross, f_cross, w_de, f_de = 0, 0, 0, 0
 
     for tile in range(tl.program_id(0), tl.cdiv(n_atoms, RECEIVERS), tl.num_programs(0)):
-        i = tile * RECEIVERS + tl.arange(0, RECEIVERS)
-        first = tl.load(edge_ptr + i, mask=i < n_atoms, other=0)
-        end = tl.load(edge_ptr + i + 1, mask=i < n_atoms, other=0)
+        # Offsets from here fit 32 bits, so that fewer registers hold them.
+        i_first = tl.full((), RECEIVERS, tl.int64) * tile
+        e_first = tl.load(edge_ptr + i_first)
+        i = tl.arange(0, RECEIVERS)
+        is_atom = (i_first + i < n_atoms)[:, None]
+        start = tl.load(edge_ptr + i_first + i, mask=i_first + i < n_atoms, other=0)
+        end = tl.load(edge_ptr + i_first + i + 1, mask=i_first + i < n_atoms, other=0)
         # One at least, which writes the zeros of atoms without edges.
-        n_chunks = tl.maximum(tl.cdiv(tl.max(end - first, axis=0).to(tl.int32), SOURCES), 1)
-
-        i_wide = i[:, None].to(tl.int64)
-        is_atom = i[:, None] < n_atoms
+        n_chunks = tl.maximum(tl.cdiv(tl.max(end - start, axis=0).to(tl.int32), SOURCES), 1)
+        tile_scalars = scalars + i_first * WIDTH
+        tile_vectors = vectors + i_first * (3 * WIDTH)
+        tile_edges = edges + e_first * WIDTH
+        tile_new_edges = new_edges + e_first * WIDTH
+        tile_saturated = vec_saturated + e_first * 3
+        tile_sum_scalars = sum_scalars + i_first * WIDTH
+        tile_sum_vectors = sum_vectors + i_first * (3 * WIDTH)
+        tile_cross_sum = cross_sum + i_first * (3 * WIDTH)
 
         for chunk in range(n_chunks):
             zero = _zero_of(chunk)
             at = feature + zero
-            i_row = tile * RECEIVERS + row_receiver + zero
-            e_first = tl.load(edge_ptr + i_row, mask=i_row < n_atoms, other=0)
-            e_end = tl.load(edge_ptr + i_row + 1, mask=i_row < n_atoms, other=0)
-            e = e_first + chunk * SOURCES + row_source
-            is_edge = e < e_end
+            i_row = i_first + row_receiver + zero
+            row_start = tl.load(edge_ptr + i_row, mask=i_row < n_atoms, other=0)
+            row_end = tl.load(edge_ptr + i_row + 1, mask=i_row < n_atoms, other=0)
+            k = chunk * SOURCES + row_source
+            is_edge = k < (row_end - row_start).to(tl.int32)
             mask = is_edge[:, None]
-            j = tl.load(source + e, mask=is_edge, other=0)
-            pair = tl.load(edge_pair + e, mask=is_edge, other=0)
+            e = (row_start - e_first).to(tl.int32) + k
+            j = (tl.load(source + e_first + e, mask=is_edge, other=0) - i_first).to(tl.int32)
+            pair = tl.load(edge_pair + e_first + e, mask=is_edge, other=0)
             dist = tl.load(pair_dist + pair, mask=is_edge, other=0.0)
             e_feature = e[:, None] * WIDTH + feature[None, :]
+            j_feature = j[:, None] * WIDTH + feature[None, :]
             has_sums = is_atom & (chunk > 0)
 
             if not KEEPS_WEIGHTS:
                 f1 = _block(filter_first, zero, 0, WIDTH, WIDTH, WIDTH, DTYPE)
-            hidden = product(encode_distances(dist, distance_length, WIDTH), f1, PRECISION)
+            hidden = product(tl.trans(_encode(dist, distance_length, WIDTH)), f1, PRECISION)
             hidden = norm_silu(
                 hidden + tl.load(filter_first_bias + at)[None, :],
                 tl.load(filter_first_scale + at),
@@ -233,8 +253,8 @@ def painn_message_fwd_kernel(
             if not KEEPS_WEIGHTS:
                 w1e = _block(phi_first, zero, WIDTH, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
                 w1s = _block(phi_first, zero, 0, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
-            e_ij = tl.load(edges + e_feature, mask=mask, other=0.0).to(DTYPE)
-            s_j = tl.load(scalars + j[:, None] * WIDTH + feature[None, :], mask=mask, other=0.0)
+            e_ij = tl.load(tile_edges + e_feature, mask=mask, other=0.0).to(DTYPE)
+            s_j = tl.load(tile_scalars + j_feature, mask=mask, other=0.0)
             hidden = product(e_ij, w1e, PRECISION)
             hidden += product(s_j, w1s, PRECISION)
             hidden = norm_silu(
@@ -254,7 +274,7 @@ def painn_message_fwd_kernel(
             )
 
             # Rows beyond the last edge: u and v_j are zero.
-            u = vec_saturated + e * 3
+            u = tile_saturated + e * 3
             u_x = tl.load(u, mask=is_edge, other=0.0)[:, None]
             u_y = tl.load(u + 1, mask=is_edge, other=0.0)[:, None]
             u_z = tl.load(u + 2, mask=is_edge, other=0.0)[:, None]
@@ -262,8 +282,8 @@ def painn_message_fwd_kernel(
             for part in tl.static_range(WIDTH // COLUMNS):
                 zero = _zero_of(chunk)
                 column = part * COLUMNS + zero + tl.arange(0, COLUMNS)
-                i_scalar = i_wide * WIDTH + column[None, :]
-                i_vector = i_wide * (3 * WIDTH) + column[None, :]
+                i_scalar = i[:, None] * WIDTH + column[None, :]
+                i_vector = i[:, None] * (3 * WIDTH) + column[None, :]
                 if HAS_EDGES:
                     de = _outputs(
                         h, g, w_de, f_de, phi_last, phi_last_bias, filter_last, filter_last_bias,
@@ -271,17 +291,17 @@ def painn_message_fwd_kernel(
                     )  # fmt: skip
                     e_feature = e[:, None] * WIDTH + column[None, :]
                     if ADDS_EDGES:
-                        de += tl.load(edges + e_feature, mask=mask, other=0.0).to(DTYPE)
+                        de += tl.load(tile_edges + e_feature, mask=mask, other=0.0).to(DTYPE)
                     if new_edges.dtype.element_ty == tl.bfloat16:
                         de = _to_bf16(de)
-                    tl.store(new_edges + e_feature, de, mask=mask)
+                    tl.store(tile_new_edges + e_feature, de, mask=mask)
 
                 ds = _outputs(
                     h, g, w_ds, f_ds, phi_last, phi_last_bias, filter_last, filter_last_bias,
                     zero, 2, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
                 )  # fmt: skip
                 ds = _sum_sources(tl.where(mask, ds, 0.0), RECEIVERS, HIGH, COLUMNS)
-                _add(sum_scalars + i_scalar, ds, has_sums, is_atom)
+                _add(tile_sum_scalars + i_scalar, ds, has_sums, is_atom)
 
                 if HAS_VECTORS:
                     cross = _outputs(
@@ -289,11 +309,11 @@ def painn_message_fwd_kernel(
                         zero, 4, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
                     )  # fmt: skip
                     c = _sum_sources(cross * u_x, RECEIVERS, HIGH, COLUMNS)
-                    _add(cross_sum + i_vector, c, has_sums, is_atom)
+                    _add(tile_cross_sum + i_vector, c, has_sums, is_atom)
                     c = _sum_sources(cross * u_y, RECEIVERS, HIGH, COLUMNS)
-                    _add(cross_sum + i_vector + WIDTH, c, has_sums, is_atom)
+                    _add(tile_cross_sum + i_vector + WIDTH, c, has_sums, is_atom)
                     c = _sum_sources(cross * u_z, RECEIVERS, HIGH, COLUMNS)
-                    _add(cross_sum + i_vector + 2 * WIDTH, c, has_sums, is_atom)
+                    _add(tile_cross_sum + i_vector + 2 * WIDTH, c, has_sums, is_atom)
 
                 # Vectors are loaded before the last products of what they are added to: the compiler then sums in
                 # the products' layout.
@@ -302,7 +322,7 @@ def painn_message_fwd_kernel(
                         h, g, w_gate, f_gate, phi_last, phi_last_bias, filter_last, filter_last_bias,
                         zero, 0, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
                     )  # fmt: skip
-                    v_j = vectors + j[:, None] * (3 * WIDTH) + column[None, :]
+                    v_j = tile_vectors + j[:, None] * (3 * WIDTH) + column[None, :]
                     dv_x = gate * tl.load(v_j, mask=mask, other=0.0)
                     dv_y = gate * tl.load(v_j + WIDTH, mask=mask, other=0.0)
                     dv_z = gate * tl.load(v_j + 2 * WIDTH, mask=mask, other=0.0)
@@ -319,24 +339,24 @@ def painn_message_fwd_kernel(
                     dv_y = direction * u_y
                     dv_z = direction * u_z
                 dv_x = _sum_sources(dv_x, RECEIVERS, HIGH, COLUMNS)
-                _add(sum_vectors + i_vector, dv_x, has_sums, is_atom)
+                _add(tile_sum_vectors + i_vector, dv_x, has_sums, is_atom)
                 dv_y = _sum_sources(dv_y, RECEIVERS, HIGH, COLUMNS)
-                _add(sum_vectors + i_vector + WIDTH, dv_y, has_sums, is_atom)
+                _add(tile_sum_vectors + i_vector + WIDTH, dv_y, has_sums, is_atom)
                 dv_z = _sum_sources(dv_z, RECEIVERS, HIGH, COLUMNS)
-                _add(sum_vectors + i_vector + 2 * WIDTH, dv_z, has_sums, is_atom)
+                _add(tile_sum_vectors + i_vector + 2 * WIDTH, dv_z, has_sums, is_atom)
             tl.debug_barrier()
 
         if HAS_VECTORS:
-            i_vector = i_wide * (3 * WIDTH) + feature[None, :]
-            v_x = tl.load(vectors + i_vector, mask=is_atom, other=0.0)
-            v_y = tl.load(vectors + i_vector + WIDTH, mask=is_atom, other=0.0)
-            v_z = tl.load(vectors + i_vector + 2 * WIDTH, mask=is_atom, other=0.0)
-            c_x = tl.load(cross_sum + i_vector, mask=is_atom, other=0.0)
-            c_y = tl.load(cross_sum + i_vector + WIDTH, mask=is_atom, other=0.0)
-            c_z = tl.load(cross_sum + i_vector + 2 * WIDTH, mask=is_atom, other=0.0)
-            _add(sum_vectors + i_vector, c_y * v_z - c_z * v_y, is_atom, is_atom)
-            _add(sum_vectors + i_vector + WIDTH, c_z * v_x - c_x * v_z, is_atom, is_atom)
-            _add(sum_vectors + i_vector + 2 * WIDTH, c_x * v_y - c_y * v_x, is_atom, is_atom)
+            i_vector = i[:, None] * (3 * WIDTH) + feature[None, :]
+            v_x = tl.load(tile_vectors + i_vector, mask=is_atom, other=0.0)
+            v_y = tl.load(tile_vectors + i_vector + WIDTH, mask=is_atom, other=0.0)
+            v_z = tl.load(tile_vectors + i_vector + 2 * WIDTH, mask=is_atom, other=0.0)
+            c_x = tl.load(tile_cross_sum + i_vector, mask=is_atom, other=0.0)
+            c_y = tl.load(tile_cross_sum + i_vector + WIDTH, mask=is_atom, other=0.0)
+            c_z = tl.load(tile_cross_sum + i_vector + 2 * WIDTH, mask=is_atom, other=0.0)
+            _add(tile_sum_vectors + i_vector, c_y * v_z - c_z * v_y, is_atom, is_atom)
+            _add(tile_sum_vectors + i_vector + WIDTH, c_z * v_x - c_x * v_z, is_atom, is_atom)
+            _add(tile_sum_vectors + i_vector + 2 * WIDTH, c_x * v_y - c_y * v_x, is_atom, is_atom)
 
 
 def _launch(
