@@ -31,12 +31,15 @@ from tito_fast.training.event_log import EventLog, check_tensorboard
 from tito_fast.training.interrupts import StopRequest
 from tito_fast.training.optimization import (
     MovingAverage,
+    capturable_rate,
+    changed_by,
     clip_gradients,
     learning_rate,
     make_optimizer,
 )
 from tito_fast.training.run_files import LogRow, RunFiles, RunState
 from tito_fast.training.starting_model import starting_model, warn_about
+from tito_fast.training.step_plan import StepPlans, plans_problem
 from tito_fast.training.workers import Workers, start_workers
 
 _RATE_WINDOW = 50
@@ -164,7 +167,10 @@ def _train(
     workers.wait()
     try:
         with matmul_precision(config.precision):
-            return _Run(config, workers, files, model, sources).finish(on_step)
+            is_planned = backend == "triton" and not plans_problem(model)
+            return _Run(config, workers, files, model, sources, is_planned=is_planned).finish(
+                on_step
+            )
     except ProcessLostError as error:
         if not workers.is_writer:
             raise
@@ -185,9 +191,12 @@ class _Run:
         files: RunFiles,
         model: TitoModel,
         sources: dict[int, BatchSource],
+        *,
+        is_planned: bool,
     ) -> None:
         self.config, self.workers, self.files, self.model = config, workers, files, model
         self.sources = sources
+        self._drawn: TrainingBatch | None = None
         self.optimizer = make_optimizer(config.optimizer, model.network.parameters())
         self.average = MovingAverage(model.network, decay=config.optimizer.ema_decay)
         self.step = 0
@@ -197,6 +206,10 @@ class _Run:
         saved = files.load_state(device=model.device)
         if saved is not None:
             self._restore(saved)
+        self._rate: Tensor | None = None
+        self._plans: StepPlans | None = None
+        if is_planned:
+            self._plan()
         self.has_validation = VALIDATION_USE in sources
         self.validation = self._validation_batches() if self.has_validation else []
         self.events: EventLog | None = None
@@ -255,33 +268,62 @@ class _Run:
             )
         return n_requests > 0 and not is_last
 
+    def _plan(self) -> None:
+        """Let steps run at fixed addresses; the optimizer's part of them too, unless gradients are summed between."""
+        network = self.model.network
+        self._rate = capturable_rate(self.optimizer, self.model.device)
+
+        def update() -> Tensor:
+            norm = clip_gradients(network.parameters(), limit=self.config.optimizer.gradient_clip)
+            self.optimizer.step()
+            return norm
+
+        self._plans = StepPlans(
+            self.model,
+            sigma=self.config.flow_sigma,
+            update=update if self.workers.n_ranks == 1 else None,
+            state=lambda: changed_by(self.optimizer),
+        )
+
     def _advance(self, rate: float, *, is_stopped: bool) -> tuple[float, float, float]:
         """Take one optimizer step; return loss, gradient norm, and how many were asked to stop."""
-        network = self.model.network
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        share, norm = self._gradients(self._next_batch())
+        if self._rate is None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+        else:
+            self._rate.fill_(rate)
+        drawn, self._drawn = self._next_batch(), None
+        share, norm = self._step(drawn)
+        if self._plans is not None:
+            # The host draws while the device computes.
+            self._drawn = self._draw(self.step + 1)
         # All processes must stop after the same step, so the request travels with the loss.
         told = self.workers.sum(torch.stack([share, share.new_tensor(float(is_stopped))]))
         loss, n_requests, gradient_norm = torch.cat([told, norm.reshape(1)]).tolist()
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise self._not_finite(f"loss {loss:g}, gradient norm {gradient_norm:g}")
-        self.optimizer.step()
-        self.average.update(network)
         return loss, gradient_norm, n_requests
 
-    def _gradients(self, drawn: TrainingBatch) -> tuple[Tensor, Tensor]:
-        """Leave the clipped gradients of the step in the network; return this share of the loss and their norm.
+    def _step(self, drawn: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Update weights and their average; return this share of the loss, and the norm of all gradients.
 
-        With one process all of it stays on the device: nothing is read back.
+        With one process all of it stays on the device: nothing is read back. Weights that are not finite are
+        found by what is returned, before they are kept.
         """
-        network = self.model.network
-        self.optimizer.zero_grad(set_to_none=True)
-        share = self._loss(self.model, drawn)
-        torch.autograd.backward(share)
-        self.workers.sum_gradients(network)
-        norm = clip_gradients(network.parameters(), limit=self.config.optimizer.gradient_clip)
-        return share.detach(), norm
+        network, plans = self.model.network, self._plans
+        if plans is not None:
+            share, norm = plans.step(drawn)
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self._loss(self.model, drawn)
+            torch.autograd.backward(loss)
+            share = loss.detach()
+        if plans is None or self.workers.n_ranks > 1:
+            self.workers.sum_gradients(network)
+            norm = clip_gradients(network.parameters(), limit=self.config.optimizer.gradient_clip)
+            self.optimizer.step()
+        self.average.update(network)
+        return share, norm
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -328,10 +370,15 @@ class _Run:
             raise self._not_finite(f"the next loss is {loss:g}")
 
     def _next_batch(self) -> TrainingBatch:
-        """Return this process' share of the pairs of the next step."""
+        """Return this process' share of the pairs of the next step; draw it unless that is done."""
+        if self._drawn is None:
+            self._drawn = self._draw(self.step)
+        return self._drawn
+
+    def _draw(self, step: int) -> TrainingBatch:
         n_pairs, workers = self.config.batch_size, self.workers
         part = pair_range(n_pairs, rank=workers.rank, n_ranks=workers.n_ranks)
-        return self.sources[TRAIN_USE].draw(n_pairs, step=self.step, part=part)
+        return self.sources[TRAIN_USE].draw(n_pairs, step=step, part=part)
 
     def _loss(self, model: TitoModel, drawn: TrainingBatch) -> Tensor:
         with forward_precision(self.config.precision, model.device):

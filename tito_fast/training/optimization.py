@@ -20,6 +20,28 @@ def make_optimizer(
     return torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
 
 
+def capturable_rate(optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor:
+    """Let steps of ``optimizer`` be captured in a CUDA graph; return the learning rate that they will read.
+
+    Returns
+    -------
+    Tensor
+        A float32 scalar on ``device``, to be filled before a step.
+    """
+    rate = torch.zeros((), dtype=torch.float32, device=device)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        group["capturable"] = device.type == "cuda"
+    return rate
+
+
+def changed_by(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the tensors that a step of ``optimizer`` changes: parameters, then its own."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    own = [value for each in optimizer.state.values() for value in each.values()]
+    return [*parameters, *own]
+
+
 def learning_rate(config: OptimizerConfig, step: int, *, n_steps: int) -> float:
     """Return the learning rate of a step: linear warm-up, then constant or cosine.
 
