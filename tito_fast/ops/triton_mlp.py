@@ -93,7 +93,9 @@ def activation(unit, scale, shift):
 
 
 @triton.jit
-def second_hidden(first_act, second_weight, second_bias, N_FEATURES: tl.constexpr, PRECISION: tl.constexpr):
+def second_hidden(
+    first_act, second_weight, second_bias, N_FEATURES: tl.constexpr, PRECISION: tl.constexpr
+):
     """Return the second linear of the first activation, (m, F)."""
     hidden = linear(first_act, second_weight, N_FEATURES, N_FEATURES, PRECISION)
     return hidden + load_features(second_bias, N_FEATURES)[None, :]

@@ -14,7 +14,7 @@ from tito_fast.models.tito.static_graph import StaticGraph, StaticShape, capture
 from tito_fast.precision import product_precision
 from tito_fast.training.batches import TrainingBatch
 
-MAX_PLANS = 8
+MAX_PLANS = 16
 """Plans kept; the one not used for longest goes first."""
 
 

@@ -107,7 +107,9 @@ def condition(network: TitoNetwork, graph: Graph, positions: Tensor) -> Features
     if network.config.n_reduced_features is None:
         # Half the bytes of what is largest; products would round them anyway.
         edges = edges.to(torch.bfloat16) if kernels.precision == "bf16" else edges
-    state = _State(net.atom_embedding(graph.atomic_numbers), None, edges)
+    # The same lookup; its gradient is summed in a fixed order too.
+    atoms = edge_embed(graph.atomic_numbers, net.atom_embedding.weight, backend=kernels.backend)
+    state = _State(atoms, None, edges)
     geometry = edge_geometry(positions, graph.message)
     layers = list(net.layers)
     for index, layer in enumerate(layers):

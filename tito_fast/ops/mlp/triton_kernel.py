@@ -161,12 +161,8 @@ def mlp_bwd_kernel(
         for block in range(N_IN):
             start = block * N_FEATURES
             weight = first_weight + start
-            d_inputs = linear_backward(
-                d_hidden, weight, N_IN * N_FEATURES, N_FEATURES, PRECISION
-            )
-            store_rows(
-                grad_inputs + start, rows, n_rows, N_IN * N_FEATURES, d_inputs, N_FEATURES
-            )
+            d_inputs = linear_backward(d_hidden, weight, N_IN * N_FEATURES, N_FEATURES, PRECISION)
+            store_rows(grad_inputs + start, rows, n_rows, N_IN * N_FEATURES, d_inputs, N_FEATURES)
 
 
 FORWARD = mlp_launches({32: (64, 4), 64: (32, 4), 128: (16, 8)})

@@ -31,9 +31,7 @@ define(
 )
 
 
-def mlp_triton(
-    inputs: Tensor, parameters: Sequence[Tensor], precision: ProductPrecision
-) -> Tensor:
+def mlp_triton(inputs: Tensor, parameters: Sequence[Tensor], precision: ProductPrecision) -> Tensor:
     """Call the registered op; arguments as in :func:`tito_fast.ops.mlp`, already checked."""
     result: Tensor = torch.ops.tito_fast.mlp_triton(inputs, list(parameters), precision)
     return result

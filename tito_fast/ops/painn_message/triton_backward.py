@@ -213,7 +213,11 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
         )
         phi_first = both[0].first_weight
         source_part = _atoms_product(
-            scalars, phi_first[:, :width], both[0].first_bias.contiguous(), precision, transposed=True
+            scalars,
+            phi_first[:, :width],
+            both[0].first_bias.contiguous(),
+            precision,
+            transposed=True,
         )
         distances = (pair_dist / distance_length).contiguous()
         common = {"F": width, "PRECISION": precision}

@@ -134,7 +134,9 @@ def hidden_kernel(
     hidden = product(inputs, _forward_weight(first + half * F * F, F), PRECISION)
     hidden += _first_bias(half, source_part, source, edge, norms, is_row, F)
     unit, _ = normalized(hidden, F)
-    affine = unit * tl.load(norms + F + feature)[None, :] + tl.load(norms + 2 * F + feature)[None, :]
+    affine = (
+        unit * tl.load(norms + F + feature)[None, :] + tl.load(norms + 2 * F + feature)[None, :]
+    )
     hidden = affine * sigmoid(affine)
     _keep(_tile(kept + slot_stride, row, F), hidden, mask)
     hidden = product(hidden, _forward_weight(second + half * F * F, F), PRECISION)
@@ -246,7 +248,10 @@ def _encoding_slope(distance, WIDTH: tl.constexpr):
     # The derivative of a sine is a sine half a turn ahead.
     ahead = tl.where(feature % 2 == 0, 1.0, 0.5).to(distance.dtype)
     rank = (feature // 2 + 1).to(distance.dtype)
-    return sin_pi(distance[:, None] * rank[None, :] + ahead[None, :]) * (rank * 3.141592653589793)[None, :]
+    return (
+        sin_pi(distance[:, None] * rank[None, :] + ahead[None, :])
+        * (rank * 3.141592653589793)[None, :]
+    )
 
 
 @triton.jit
@@ -397,16 +402,22 @@ def sources_kernel(
                 if HAS_VECTORS:
                     edge = tl.load(source_edges + q, mask=is_edge, other=0)
                     i = tl.load(receiver + edge, mask=is_edge, other=0)
-                    gate = _reload(_tile(work + _GATE_SLOT * slot_stride, row, F), edge_mask, hidden)
+                    gate = _reload(
+                        _tile(work + _GATE_SLOT * slot_stride, row, F), edge_mask, hidden
+                    )
                     # Fused or not, but the same for every edge.
                     v0 = tl.fma(
                         gate, tl.load(_tile(grad_vectors, 3 * i, F), mask=edge_mask, other=0.0), v0
                     )
                     v1 = tl.fma(
-                        gate, tl.load(_tile(grad_vectors, 3 * i + 1, F), mask=edge_mask, other=0.0), v1
+                        gate,
+                        tl.load(_tile(grad_vectors, 3 * i + 1, F), mask=edge_mask, other=0.0),
+                        v1,
                     )
                     v2 = tl.fma(
-                        gate, tl.load(_tile(grad_vectors, 3 * i + 2, F), mask=edge_mask, other=0.0), v2
+                        gate,
+                        tl.load(_tile(grad_vectors, 3 * i + 2, F), mask=edge_mask, other=0.0),
+                        v2,
                     )
         tl.store(_tile(d_hidden, atom, F), hidden, mask=mask)
         if HAS_VECTORS:
@@ -547,7 +558,12 @@ def _build(
     types = dict.fromkeys(_FLOATS, "*fp32") | dict.fromkeys(_INDICES, "*i64")
     types |= dict.fromkeys(_WORK, "*bf16" if precision == "bf16" else "*fp32")
     types |= dict.fromkeys(_NUMBERS, "i32")
-    constexprs = {"F": width, "PRECISION": precision, "HAS_BIAS": True, "LAYER": int(name[-1] == "1")} | _ALL
+    constexprs = {
+        "F": width,
+        "PRECISION": precision,
+        "HAS_BIAS": True,
+        "LAYER": int(name[-1] == "1"),
+    } | _ALL
     names = set(kernel.arg_names)
     return KernelBuild(
         name=f"{name}_{width}_{precision}",

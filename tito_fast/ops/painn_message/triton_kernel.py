@@ -31,7 +31,12 @@ def _block(
 
 @triton.jit
 def _last_blocks(
-    weight, zero, SECTION: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, DTYPE: tl.constexpr
+    weight,
+    zero,
+    SECTION: tl.constexpr,
+    WIDTH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DTYPE: tl.constexpr,
 ):
     """Return a section of the last weight in blocks of COLUMNS outputs."""
     blocks = (_block(weight, SECTION * WIDTH + zero, 0, WIDTH, WIDTH, COLUMNS, DTYPE),)

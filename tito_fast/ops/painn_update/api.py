@@ -129,7 +129,9 @@ def painn_update(
 def _triton_limit(scalars: Tensor, parameters: MlpParameters) -> str:
     n_hidden = parameters.first_weight.shape[0]
     if n_hidden != scalars.shape[1]:
-        return f"expected as many hidden features as features, got {n_hidden} and {scalars.shape[1]}"
+        return (
+            f"expected as many hidden features as features, got {n_hidden} and {scalars.shape[1]}"
+        )
     return triton_mlp_problem(parameters)
 
 

@@ -103,9 +103,7 @@ def painn_update_fwd_kernel(
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     square = _square_of_v(vectors, v_weight, rows, n_rows, BLOCK, N_FEATURES, PRECISION)
     old = load_rows(scalars, rows, n_rows, N_FEATURES, N_FEATURES)
-    hidden = _first_linear(
-        tl.sqrt(square), old, first_weight, first_bias, N_FEATURES, PRECISION
-    )
+    hidden = _first_linear(tl.sqrt(square), old, first_weight, first_bias, N_FEATURES, PRECISION)
     act = last_activation(
         hidden,
         first_scale,
@@ -201,9 +199,7 @@ def painn_update_bwd_kernel(
     store_rows(d_outputs + FIRST * N_FEATURES, rows, n_rows, N_OUTPUTS, d_scale, N_FEATURES)
     store_rows(d_outputs + (FIRST + 1) * N_FEATURES, rows, n_rows, N_OUTPUTS, grad, N_FEATURES)
     AREA: tl.constexpr = N_FEATURES * N_FEATURES
-    d_act = linear_backward(
-        d_scale, last_weight + FIRST * AREA, N_FEATURES, N_FEATURES, PRECISION
-    )
+    d_act = linear_backward(d_scale, last_weight + FIRST * AREA, N_FEATURES, N_FEATURES, PRECISION)
     d_act += linear_backward(
         grad, last_weight + (FIRST + 1) * AREA, N_FEATURES, N_FEATURES, PRECISION
     )
@@ -238,9 +234,7 @@ def painn_update_bwd_kernel(
         PRECISION,
     )
     stride = 2 * N_FEATURES
-    d_scalars = linear_backward(
-        d_hidden, first_weight + N_FEATURES, stride, N_FEATURES, PRECISION
-    )
+    d_scalars = linear_backward(d_hidden, first_weight + N_FEATURES, stride, N_FEATURES, PRECISION)
     d_scalars += load_rows(of_scalars, rows, n_rows, N_FEATURES, N_FEATURES)
     store_rows(grad_scalars, rows, n_rows, N_FEATURES, d_scalars, N_FEATURES)
     d_length = linear_backward(d_hidden, first_weight, stride, N_FEATURES, PRECISION)
