@@ -129,3 +129,4 @@ def test_bf16_has_float32_gradients(make_drawn, triton_device):
 def test_a_cutoff_has_no_plan(triton_device):
     assert not plans_problem(make_model(triton_device))
     assert "cutoff" in plans_problem(make_model(triton_device, scaled_cutoff=1.0))
+

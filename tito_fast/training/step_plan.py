@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from tito_fast.flows import interpolate
 from tito_fast.models.tito import op_network
@@ -85,7 +86,7 @@ class _StepPlan:
         # Of each atom in the loss: nothing of those that fill up.
         self._atom_weight = weight.new_zeros((n_atoms,), requires_grad=False)
         self._told = weight.new_zeros((2,), requires_grad=False)
-        self._gradients: list[Tensor | None] = []
+        self._gradients: list[tuple[Parameter, Tensor | None]] = []
         self._replay: Callable[[], None] | None = None
 
     def step(
@@ -114,9 +115,8 @@ class _StepPlan:
             self._capture(update, state)
         else:
             self._replay()
-        # Each plan has gradients of its own; the optimizer looks for those of the plan that ran.
-        parameters = self._model.network.parameters()
-        for parameter, gradient in zip(parameters, self._gradients, strict=True):
+        # A graph leaves gradients where its plan has them, and does not say so to the parameters.
+        for parameter, gradient in self._gradients:
             parameter.grad = gradient
         return self._told
 
@@ -140,8 +140,8 @@ class _StepPlan:
         self._replay = captured(run, self._model.device)
         if is_cuda:
             _put_back(state(), before)
+            self._gradients = [(parameter, parameter.grad) for parameter in parameters]
         self._replay()
-        self._gradients = [parameter.grad for parameter in parameters]
 
     def _loss(self) -> Tensor:
         """Return the share of the loss: the weighted sum over atoms of the velocity's squared error."""
