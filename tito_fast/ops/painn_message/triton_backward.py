@@ -263,7 +263,7 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
     else:
         d_scalars = torch.zeros_like(scalars)
     d_source_weight = _source_weight(d_hidden, scalars, precision)
-    geometry = (d_edge_dist, d_edge_dist)
+    geometry = (d_edge_dist, d_vec.new_empty((0,)))
     if wants_geometry:
         geometry = (_of_pairs(d_edge_dist, edges.pair_edges) / distance_length, d_vec.sum(0))
     return [

@@ -123,7 +123,7 @@ def hidden_kernel(
     mask = is_row[:, None]
     edge = tl.load(source_edges + start + row, mask=is_row, other=0)
     if half == 0:
-        inputs = tl.load(_tile(edge_features, edge, F), mask=mask, other=0.0)
+        inputs = _read(edge_features, edge, mask, F).to(source_part.dtype.element_ty)
     else:
         pair = tl.load(edge_pair + edge, mask=is_row, other=0)
         inputs = encode_distances(tl.load(distances + pair, mask=is_row, other=0.0), 1.0, F)
@@ -236,7 +236,7 @@ def blocks_kernel(
         elif block == 2:
             d_product = _read(grad_scalars, i, mask, F)
         else:
-            d_product = _read(grad_edges, edge, mask, F)
+            d_product = _read(grad_edges, edge, mask, F).to(phi.dtype)
         _keep(_tile(work + (8 + block) * slot_stride, row, F), d_product * filter_, mask)
         _keep(_tile(work + (15 + block) * slot_stride, row, F), d_product * phi, mask)
 
@@ -341,7 +341,7 @@ def layer_kernel(
             d_inputs = product(gradient, _backward_weight(first, F), PRECISION)
             if ADDS_EDGES:
                 d_inputs += _read(grad_edges, edge, mask, F)
-            tl.store(_tile(d_edges, edge, F), d_inputs, mask=mask)
+            _keep(_tile(d_edges, edge, F), d_inputs, mask)
         elif WANTS_GEOMETRY:
             d_inputs = product(gradient, _backward_weight(first, F), PRECISION)
             pair = tl.load(edge_pair + edge, mask=is_row, other=0)
