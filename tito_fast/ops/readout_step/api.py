@@ -33,7 +33,7 @@ class SteppedPositions(NamedTuple):
     positions: Tensor  # (n_atoms, 3)
 
 
-def readout_step(
+def readout_step(  # noqa: PLR0913, the features, the step and how to compute it
     scalars: Tensor,
     vectors: Tensor,
     positions: Tensor,
@@ -88,7 +88,7 @@ def readout_step(
 
     Notes
     -----
-    Triton: one launch for tiles of atoms and one that centres molecules, means in double; gradients
+    Triton: one launch for tiles of atoms and one that centers molecules, means in double; gradients
     of weights are summed in a fixed order. Native: the centring is that of ``ode_step``, its mean in
     double. The backward computes the forward again and keeps the inputs only. Deterministic, bitwise
     independent of the number of threads; a molecule's result does not depend on the other molecules.

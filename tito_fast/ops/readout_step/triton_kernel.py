@@ -1,4 +1,4 @@
-"""Triton kernels of ``readout_step``: rows of atoms, and the centring of molecules.
+"""Triton kernels of ``readout_step``: rows of atoms, and the centering of molecules.
 
 Letters: m rows of a tile (BLOCK), F features (N_FEATURES). All arrays are dense and row-major: scalars (n_rows, F),
 vectors (n_rows, 3, F), positions and their gradients (n_rows, 3), batch_ptr (n_molecules + 1,) int64. The mlp's one
@@ -220,8 +220,8 @@ def _means(first_array, second_array, first, end, TILE: tl.constexpr):
     return tl.sum(total, axis=0) / n_here, tl.sum(other, axis=0) / n_here
 
 
-# One program centres one molecule: with u in velocity, it writes there u - mean(u), and (x - mean(x)) + h (u - mean(u)),
-# which is the centred step, to stepped. In double, rounded once.
+# One program centers one molecule: with u in velocity, it writes u - mean(u) there, and to stepped the centered step,
+# (x - mean(x)) + h (u - mean(u)). In double, rounded once.
 @triton.jit(do_not_specialize=["n_rows"])
 def readout_center_fwd_kernel(
     velocity,
@@ -243,7 +243,7 @@ def readout_center_fwd_kernel(
         tl.store(stepped + place, (position + step_size * moving_64).to(moving.dtype), mask)
 
 
-# One program takes one molecule's gradients a of velocity and b of the stepped positions back: with the centred ones
+# One program takes one molecule's gradients a of velocity and b of the stepped positions back: with the centered ones
 # a' and b', d u = a' + h b' to grad_readout and d x = d u + b' to grad_positions.
 @triton.jit(do_not_specialize=["n_rows"])
 def readout_center_bwd_kernel(
