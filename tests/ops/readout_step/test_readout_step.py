@@ -214,9 +214,21 @@ def test_two_outputs_are_refused(draw, draw_parameters):
         on((2,))([scalars, vectors, positions, v_weight, *both])
 
 
-def test_backends_without_a_kernel_say_so(draw):
-    with pytest.raises(BackendUnavailableError, match="readout_step has no Triton kernel"):
-        on((2,))(draw((2,), 3), backend="triton")
+def test_other_backends_refuse_a_precision(draw):
+    scalars, vectors, positions, v_weight, *parameters = draw((2,), 3)
+    for backend in ("native", "reference"):
+        with pytest.raises(BackendUnavailableError, match=r"precision: expected ieee .*, got bf16"):
+            readout_step(
+                scalars,
+                vectors,
+                positions,
+                v_weight=v_weight,
+                parameters=MlpParameters(*parameters),
+                batch_ptr=starts((2,)),
+                step_size=STEP_SIZE,
+                backend=backend,
+                precision="bf16",
+            )
 
 
 def test_deterministic_with_any_number_of_threads(draw, restore_threads):

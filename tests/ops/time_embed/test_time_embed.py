@@ -157,9 +157,14 @@ def test_invalid_inputs(draw, backend, name, value, error, match):
         time_embed(*given.values(), parameters=MlpParameters(*parameters), backend=backend)
 
 
-def test_backends_without_a_kernel_say_so(draw):
-    with pytest.raises(BackendUnavailableError, match="time_embed has no Triton kernel"):
-        on((2,))(draw((2,), 3), backend="triton")
+def test_other_backends_refuse_a_precision(draw):
+    scalars, encodings, *parameters = draw((2,), 3)
+    given = scalars, encodings, starts((2,))
+    for backend in ("native", "reference"):
+        with pytest.raises(BackendUnavailableError, match=r"precision: expected ieee .*, got bf16"):
+            time_embed(
+                *given, parameters=MlpParameters(*parameters), backend=backend, precision="bf16"
+            )
 
 
 def test_deterministic_with_any_number_of_threads(draw, restore_threads):

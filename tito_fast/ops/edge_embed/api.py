@@ -20,7 +20,8 @@ def edge_embed(edge_type: Tensor, table: Tensor, *, backend: Backend = "auto") -
     table
         (n_types, n_features) float32 or float64.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native`` (CPU tensors), ``triton``, ``reference`` or ``eager`` (the same as
+        ``reference``).
 
     Returns
     -------
@@ -41,7 +42,8 @@ def edge_embed(edge_type: Tensor, table: Tensor, *, backend: Backend = "auto") -
     -----
     Differentiable in ``table``, any number of times. Native: the gradient of a row is the sum over
     its edges in double, in fixed chunks that are added in their order, rounded once: deterministic,
-    independent of the number of threads, no atomics. No synchronisation.
+    independent of the number of threads, no atomics. Triton: the same chunks of fixed lengths, in the
+    dtype of ``table``; a type that ``table`` lacks gives NaN. No synchronisation.
 
     Examples
     --------
@@ -56,10 +58,15 @@ def edge_embed(edge_type: Tensor, table: Tensor, *, backend: Backend = "auto") -
     check_floating("table", table)
     check_shape("table", table, ("n_types", "n_features"))
     check_same_device("table", table, "edge_type", edge_type)
-    if resolve_backend("edge_embed", backend, edge_type.device) == "native":
+    chosen = resolve_backend("edge_embed", backend, edge_type.device)
+    if chosen == "native":
         return native.edge_embed_native(edge_type, table)
     if edge_type.device.type == "cpu":
         _check_types(edge_type, table.shape[0])
+    if chosen == "triton":
+        from tito_fast.ops.edge_embed.triton_op import edge_embed_triton  # noqa: PLC0415  optional
+
+        return edge_embed_triton(edge_type, table)
     return edge_embed_reference(edge_type, table)
 
 

@@ -6,11 +6,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tito_fast.ops.mlp_parameters import MlpParameters, check_mlp_parameters
+from tito_fast.ops.mlp_parameters import (
+    MlpParameters,
+    check_mlp_parameters,
+    triton_mlp_problem,
+)
 from tito_fast.ops.readout_step import native
 from tito_fast.ops.readout_step.reference import readout_step_reference
 from tito_fast.ops.resolve import resolve_backend
-from tito_fast.types import Backend
+from tito_fast.ops.triton_launch import check_product
+from tito_fast.types import Backend, ProductPrecision
 from tito_fast.validation import (
     check_at_least,
     check_batch_ptr,
@@ -28,7 +33,7 @@ class SteppedPositions(NamedTuple):
     positions: Tensor  # (n_atoms, 3)
 
 
-def readout_step(
+def readout_step(  # noqa: PLR0913, the features, the step and how to compute it
     scalars: Tensor,
     vectors: Tensor,
     positions: Tensor,
@@ -38,6 +43,7 @@ def readout_step(
     batch_ptr: Tensor,
     step_size: float,
     backend: Backend = "auto",
+    precision: ProductPrecision = "ieee",
 ) -> SteppedPositions:
     """Read the velocity off the features of the last layer and take an Euler step along it.
 
@@ -61,7 +67,10 @@ def readout_step(
     step_size
         Length of the step in flow time.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native`` (CPU tensors), ``triton`` (CUDA tensors; F and the hidden features both 32, 64
+        or 128), ``reference`` or ``eager`` (the same as ``reference``).
+    precision
+        How ``triton`` multiplies; the others take ``ieee`` only.
 
     Returns
     -------
@@ -75,14 +84,15 @@ def readout_step(
     TypeError
         A dtype is wrong.
     BackendUnavailableError
-        The named backend cannot run here.
+        The named backend cannot run here, or not in ``precision``.
 
     Notes
     -----
-    Native: the centring is that of ``ode_step``, its mean in double. The backward computes the
-    forward again and keeps the inputs only. Deterministic, bitwise independent of the number of
-    threads; a molecule's result does not depend on the other molecules. Differentiable in all
-    floating tensors, once; the reference any number of times.
+    Triton: one launch for tiles of atoms and one that centers molecules, means in double; gradients
+    of weights are summed in a fixed order. Native: the centring is that of ``ode_step``, its mean in
+    double. The backward computes the forward again and keeps the inputs only. Deterministic, bitwise
+    independent of the number of threads; a molecule's result does not depend on the other molecules.
+    Differentiable in all floating tensors, once; the reference any number of times.
 
     Examples
     --------
@@ -108,19 +118,43 @@ def readout_step(
     _check(scalars, vectors, positions, v_weight, parameters, batch_ptr)
     if not math.isfinite(step_size):
         raise ValueError(f"step_size: expected a finite number, got {step_size}")
-    if resolve_backend("readout_step", backend, scalars.device) == "native":
+    limit = triton_mlp_problem(parameters) or _triton_problem(scalars, parameters)
+    chosen = resolve_backend("readout_step", backend, scalars.device, triton_limit=limit)
+    check_product(chosen, precision, scalars)
+    weights = [v_weight, *parameters]
+    if chosen == "native":
         return SteppedPositions(
-            *native.readout_step_native(
-                scalars, vectors, positions, [v_weight, *parameters], batch_ptr, step_size
-            )
+            *native.readout_step_native(scalars, vectors, positions, weights, batch_ptr, step_size)
         )
     if batch_ptr.device.type == "cpu":
         check_batch_ptr(batch_ptr, positions.shape[0])
+    if chosen == "triton":
+        from tito_fast.ops.readout_step.triton_op import (  # noqa: PLC0415  optional
+            readout_step_triton,
+        )
+
+        if batch_ptr.shape[0] == 1 and scalars.shape[0]:
+            raise ValueError(
+                f"batch_ptr: expected molecules for {scalars.shape[0]} atoms, got none"
+            )
+        return SteppedPositions(
+            *readout_step_triton(
+                scalars, vectors, positions, weights, batch_ptr, step_size, precision
+            )
+        )
     return SteppedPositions(
         *readout_step_reference(
             scalars, vectors, positions, v_weight, parameters, batch_ptr, step_size
         )
     )
+
+
+def _triton_problem(scalars: Tensor, parameters: MlpParameters) -> str:
+    """Return why the Triton kernels do not take scalars of this width, or an empty string."""
+    width = parameters.first_bias.shape[0]
+    if scalars.shape[1] == width:
+        return ""
+    return f"expected as many features as hidden ones, {width}, got {scalars.shape[1]}"
 
 
 def _check(

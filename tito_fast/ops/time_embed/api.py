@@ -70,11 +70,11 @@ def time_embed(
     Notes
     -----
     Triton: one program runs a tile of atoms through all three linears and finds their molecules by
-    bisection; gradients of weights are summed in a fixed order. Native: the first linear is split, and what it reads of the encodings is computed once per
-    molecule. The backward computes the forward again and keeps the inputs only. Deterministic,
-    bitwise independent of the number of threads; an atom's result depends on its own row and its
-    molecule's only. Differentiable in ``scalars``, ``encodings`` and ``parameters``, once; the
-    reference any number of times.
+    bisection; gradients of encodings and weights are summed in a fixed order. Native: the first linear
+    is split, and what it reads of the encodings is computed once per molecule. The backward computes
+    the forward again and keeps the inputs only. Deterministic, bitwise independent of the number of
+    threads; an atom's result depends on its own row and its molecule's only. Differentiable in
+    ``scalars``, ``encodings`` and ``parameters``, once; the reference any number of times.
 
     Examples
     --------

@@ -129,8 +129,9 @@ def time_embed_fwd_kernel(
     )
 
 
-# One program computes BLOCK atoms again and takes grad (n_rows, n_out) back as mlp's backward does. Writes grad_scalars
-# (n_rows, F) and work (8, n_rows, F); slot 2 of work, the gradient of what the first linear gave, is what encodings get.
+# One program computes BLOCK atoms again and takes grad (n_rows, n_out) back as mlp's backward does. It writes
+# grad_scalars (n_rows, F) and work (8, n_rows, F); slot 2 of work, the gradient of what the first linear gave, is what
+# the encodings get.
 @triton.jit(do_not_specialize=["n_rows", "n_molecules", "n_halvings"])
 def time_embed_bwd_kernel(
     grad,
