@@ -1,7 +1,7 @@
 """Triton kernels of ``painn_update``.
 
-Letters: m rows of a tile (BLOCK), F features (N_FEATURES). Vectors are (n_rows, 3, F). HAS_U says whether there are new
-vectors: the mlp then has the outputs [gates, scale, add], else [scale, add].
+Letters: m rows of a tile (BLOCK), F features (N_FEATURES). Vectors are (n_rows, 3, F). HAS_U says whether there
+are new vectors: the mlp then has the outputs [gates, scale, add], else [scale, add].
 """
 
 import triton
@@ -103,9 +103,7 @@ def painn_update_fwd_kernel(
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     square = _square_of_v(vectors, v_weight, rows, n_rows, BLOCK, N_FEATURES, PRECISION)
     old = load_rows(scalars, rows, n_rows, N_FEATURES, N_FEATURES)
-    hidden = _first_linear(
-        tl.sqrt(square), old, first_weight, first_bias, N_FEATURES, PRECISION
-    )
+    hidden = _first_linear(tl.sqrt(square), old, first_weight, first_bias, N_FEATURES, PRECISION)
     act = last_activation(
         hidden,
         first_scale,
@@ -131,11 +129,11 @@ def painn_update_fwd_kernel(
 
 
 # One program computes BLOCK rows again and takes the gradients gs of new_scalars and gv of new_vectors back. With
-# q = |V v|², l = sqrt(q): d gates = sum_x gv_x (U v_x); d scale = gs q; d add = gs, together d_outputs (n_rows, 2 or 3 F);
-# d act = d_outputs W_last, then as in the mlp to d hidden; [d l, d s] = d hidden W_first, d s += gs;
-# d (V v_x) = V v_x (2 gs scale + d l / l), the last term zero where l is; d (U v_x) = gates gv_x;
-# d v_x = gv_x + d (V v_x) V + d (U v_x) U. Writes grad_scalars, grad_vectors, and for the gradients of weights: length
-# (n_rows, F), d_mixed (2, n_rows, 3, F) of V v and U v, d_outputs, work (8, n_rows, F).
+# q = |V v|², l = sqrt(q): d gates = sum_x gv_x (U v_x); d scale = gs q; d add = gs, together d_outputs
+# (n_rows, 2 or 3 F); d act = d_outputs W_last, then as in the mlp to d hidden; [d l, d s] = d hidden W_first,
+# d s += gs; d (V v_x) = V v_x (2 gs scale + d l / l), the last term zero where l is; d (U v_x) = gates gv_x;
+# d v_x = gv_x + d (V v_x) V + d (U v_x) U. Writes grad_scalars, grad_vectors, and for the gradients of weights:
+# length (n_rows, F), d_mixed (2, n_rows, 3, F) of V v and U v, d_outputs, work (8, n_rows, F).
 @triton.jit(do_not_specialize=["n_rows"])
 def painn_update_bwd_kernel(
     of_scalars,
@@ -201,9 +199,7 @@ def painn_update_bwd_kernel(
     store_rows(d_outputs + FIRST * N_FEATURES, rows, n_rows, N_OUTPUTS, d_scale, N_FEATURES)
     store_rows(d_outputs + (FIRST + 1) * N_FEATURES, rows, n_rows, N_OUTPUTS, grad, N_FEATURES)
     AREA: tl.constexpr = N_FEATURES * N_FEATURES
-    d_act = linear_backward(
-        d_scale, last_weight + FIRST * AREA, N_FEATURES, N_FEATURES, PRECISION
-    )
+    d_act = linear_backward(d_scale, last_weight + FIRST * AREA, N_FEATURES, N_FEATURES, PRECISION)
     d_act += linear_backward(
         grad, last_weight + (FIRST + 1) * AREA, N_FEATURES, N_FEATURES, PRECISION
     )
@@ -238,9 +234,7 @@ def painn_update_bwd_kernel(
         PRECISION,
     )
     stride = 2 * N_FEATURES
-    d_scalars = linear_backward(
-        d_hidden, first_weight + N_FEATURES, stride, N_FEATURES, PRECISION
-    )
+    d_scalars = linear_backward(d_hidden, first_weight + N_FEATURES, stride, N_FEATURES, PRECISION)
     d_scalars += load_rows(of_scalars, rows, n_rows, N_FEATURES, N_FEATURES)
     store_rows(grad_scalars, rows, n_rows, N_FEATURES, d_scalars, N_FEATURES)
     d_length = linear_backward(d_hidden, first_weight, stride, N_FEATURES, PRECISION)

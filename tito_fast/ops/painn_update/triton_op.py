@@ -1,7 +1,7 @@
 """Triton kernels of ``painn_update`` as ``torch.ops.tito_fast.painn_update_triton`` and its backward.
 
-``weights`` are U, V and the ten tensors of the mlp, or V and the ten: the op then returns an empty tensor in place of the
-vectors, which stay as they are.
+``weights`` are U, V and the ten tensors of the mlp, or V and the ten: the op then returns an empty
+tensor in place of the vectors, which stay as they are.
 """
 
 from collections.abc import Sequence
@@ -135,7 +135,9 @@ def _backward(
         return d_scalars, d_vectors, []
     with on_device(scalars):
         d_hidden = first_hidden_gradient(work)
-        of_length, of_scalars = (rows_product(d_hidden, each, precision) for each in (length, inputs[0]))
+        of_length, of_scalars = (
+            rows_product(d_hidden, each, precision) for each in (length, inputs[0])
+        )
         rows = inputs[1].view(-1, width)
         of_v, *of_u = (rows_product(each.view(-1, width), rows, precision) for each in d_mixed)
         first_weight = torch.cat([of_length, of_scalars], dim=1)
