@@ -3,7 +3,6 @@ import torch
 from e3nn import o3
 from e3nn.util.test import assert_equivariant
 
-from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito.layers import Update
 from tito_fast.ops import MlpParameters, painn_update
 
@@ -214,11 +213,6 @@ def test_invalid_inputs(draw, backend, name, value, error, match):
     data = given.pop("scalars"), given.pop("vectors")
     with pytest.raises(error, match=match):
         painn_update(*data, **given, backend=backend)
-
-
-def test_backends_without_a_kernel_say_so(draw):
-    with pytest.raises(BackendUnavailableError, match="painn_update has no Triton kernel"):
-        run(draw(1, 2), backend="triton")
 
 
 @pytest.mark.parametrize("has_vectors", [True, False])

@@ -1,7 +1,7 @@
 """Triton kernels of ``painn_update``.
 
-Letters: m rows of a tile (BLOCK), F features (N_FEATURES). Vectors are (n_rows, 3, F). HAS_U says whether there are new
-vectors: the mlp then has the outputs [gates, scale, add], else [scale, add].
+Letters: m rows of a tile (BLOCK), F features (N_FEATURES). Vectors are (n_rows, 3, F). HAS_U says whether there
+are new vectors: the mlp then has the outputs [gates, scale, add], else [scale, add].
 """
 
 import triton
@@ -129,11 +129,11 @@ def painn_update_fwd_kernel(
 
 
 # One program computes BLOCK rows again and takes the gradients gs of new_scalars and gv of new_vectors back. With
-# q = |V v|², l = sqrt(q): d gates = sum_x gv_x (U v_x); d scale = gs q; d add = gs, together d_outputs (n_rows, 2 or 3 F);
-# d act = d_outputs W_last, then as in the mlp to d hidden; [d l, d s] = d hidden W_first, d s += gs;
-# d (V v_x) = V v_x (2 gs scale + d l / l), the last term zero where l is; d (U v_x) = gates gv_x;
-# d v_x = gv_x + d (V v_x) V + d (U v_x) U. Writes grad_scalars, grad_vectors, and for the gradients of weights: length
-# (n_rows, F), d_mixed (2, n_rows, 3, F) of V v and U v, d_outputs, work (8, n_rows, F).
+# q = |V v|², l = sqrt(q): d gates = sum_x gv_x (U v_x); d scale = gs q; d add = gs, together d_outputs
+# (n_rows, 2 or 3 F); d act = d_outputs W_last, then as in the mlp to d hidden; [d l, d s] = d hidden W_first,
+# d s += gs; d (V v_x) = V v_x (2 gs scale + d l / l), the last term zero where l is; d (U v_x) = gates gv_x;
+# d v_x = gv_x + d (V v_x) V + d (U v_x) U. Writes grad_scalars, grad_vectors, and for the gradients of weights:
+# length (n_rows, F), d_mixed (2, n_rows, 3, F) of V v and U v, d_outputs, work (8, n_rows, F).
 @triton.jit(do_not_specialize=["n_rows"])
 def painn_update_bwd_kernel(
     of_scalars,

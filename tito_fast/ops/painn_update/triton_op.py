@@ -1,7 +1,7 @@
 """Triton kernels of ``painn_update`` as ``torch.ops.tito_fast.painn_update_triton`` and its backward.
 
-``weights`` are U, V and the ten tensors of the mlp, or V and the ten: the op then returns an empty tensor in place of the
-vectors, which stay as they are.
+``weights`` are U, V and the ten tensors of the mlp, or V and the ten: the op then returns an empty
+tensor in place of the vectors, which stay as they are.
 """
 
 from collections.abc import Sequence
