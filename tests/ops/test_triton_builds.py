@@ -3,16 +3,13 @@
 Kernels are compiled in processes without ``TRITON_INTERPRET``, which this one has set.
 """
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tito_fast.testing import triton_builds
-from tito_fast.testing.triton_builds import ARCHITECTURES, BuildReport, all_builds
+from tito_fast.testing.triton_builds import BuildReport
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "triton-builds.md"

@@ -44,8 +44,8 @@ class _PinnedCopy:
 
     def __init__(self, like: Tensor) -> None:
         self._host = torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
-        self._stream = torch.cuda.Stream(like.device)
-        self._is_done = torch.cuda.Event()
+        self._stream = torch.cuda.Stream(like.device)  # type: ignore[no-untyped-call]
+        self._is_done = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def start(self, scaled: Tensor) -> None:
         """Copy when all that the current stream has to do so far is done."""

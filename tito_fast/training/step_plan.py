@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Parameter  # noqa: TC002
 
 from tito_fast.flows import interpolate
 from tito_fast.models.tito import op_network

@@ -1,6 +1,6 @@
 """A TITO model: configuration, facts and weights, and the one interface to every backend."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
@@ -28,7 +28,10 @@ _BACKEND_MODULES: dict[str, ModuleType] = {
 }
 
 # Backends that take a rollout step in one call.
-_WHOLE_STEPS = {"native": native.rollout_step, "triton": triton.rollout_step}
+_WHOLE_STEPS: dict[str, Callable[..., Tensor | None]] = {
+    "native": native.rollout_step,
+    "triton": triton.rollout_step,
+}
 
 MODEL_BACKENDS = tuple(_BACKEND_MODULES)
 """Backends that run the network in this version."""

@@ -1,7 +1,7 @@
 """Molecules at fixed addresses, and CUDA graphs of what is computed on them."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ def captured(run: Callable[[], None], device: torch.device) -> Callable[[], None
     """
     if device.type != "cuda":
         return run
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         for _ in range(_N_WARM_UP):
@@ -119,10 +119,10 @@ def captured(run: Callable[[], None], device: torch.device) -> Callable[[], None
     return graph.replay
 
 
-_POOLS: dict[torch.device, tuple[int, int]] = {}
+_POOLS: dict[torch.device, Any] = {}
 
 
-def _pool(device: torch.device) -> tuple[int, int]:
+def _pool(device: torch.device) -> Any:  # noqa: ANN401  torch's name for it is private
     """Return the memory that all graphs of a device share: they run one after another."""
     if device not in _POOLS:
         _POOLS[device] = torch.cuda.graph_pool_handle()

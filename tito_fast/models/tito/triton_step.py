@@ -2,6 +2,7 @@
 
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import torch
@@ -64,7 +65,7 @@ class StepPlan:
             width=n_encodings * network.config.n_features,
             like=weight,
         )
-        self._replay = None
+        self._replay: Callable[[], None] | None = None
 
     def step(
         self,

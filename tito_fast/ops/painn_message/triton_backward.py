@@ -36,6 +36,11 @@ class _Edges(NamedTuple):
     source_ptr: Tensor
     source_edges: Tensor
 
+    @property
+    def end(self) -> Tensor:
+        """Number of edges, (1,): arrays may hold more."""
+        return self.source_ptr[-1:]
+
 
 class _Weights(NamedTuple):
     """Parameters of both MLPs in one place; see the kernels' header."""
@@ -111,6 +116,8 @@ def _add_weights(
     n_rows: int,
     rows_per_split: int,
     precision: str,
+    end: Tensor | None = None,
+    start: int = 0,
     has_vectors: bool = True,
     has_edges: bool = True,
 ) -> None:
@@ -119,13 +126,14 @@ def _add_weights(
     n_weights, n_splits, width, _ = weights.shape
     launch = _launch(kernels.WEIGHTS_LAUNCHES, right, precision)
     kernels.weights_kernel[(n_weights * n_splits,)](
-        left, right, weights, biases, n_rows, rows_per_split, n_splits, left.stride(0),
-        F=width, PRECISION=precision, HAS_VECTORS=has_vectors, HAS_EDGES=has_edges,
-        **launch.options,
+        left, right, weights, biases, left if end is None else end, start, n_rows,
+        rows_per_split, n_splits, left.stride(0),
+        F=width, PRECISION=precision, HAS_END=end is not None, HAS_VECTORS=has_vectors,
+        HAS_EDGES=has_edges, **launch.options,
     )  # fmt: skip
 
 
-def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's arguments
+def painn_message_backward_triton(
     grad_scalars: Tensor,
     grad_vectors: Tensor,
     grad_edges: Tensor,
@@ -191,7 +199,8 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
         d_vectors = scalars.new_empty((0,))
         grad_cross = grad_vectors
     d_hidden = torch.zeros_like(scalars)
-    d_edges = torch.empty_like(edge_features)
+    # Edges that are not of the graph get nothing.
+    d_edges = torch.zeros_like(edge_features)
     d_vec = vec.new_zeros((2 if wants_geometry else 0, n_edges, 3))
     d_edge_dist = vec.new_empty((n_edges if wants_geometry else 0,))
     layer_launch = _launch(kernels.LAYER_LAUNCHES, scalars, precision)
@@ -227,14 +236,14 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
             grid = (2 * _cdiv(n_rows, hidden_launch.tile["ROWS"]),)
             kernels.hidden_kernel[grid](
                 edge_features, source_part, distances, edges.source, edges.edge_pair,
-                edges.source_edges, weights.first, weights.second, weights.norms, work, *place,
+                edges.source_edges, edges.end, weights.first, weights.second, weights.norms, work, *place,
                 **common, **hidden_launch.options,
             )  # fmt: skip
             grid = (5 * _cdiv(n_rows, blocks_launch.tile["ROWS"]),)
             kernels.blocks_kernel[grid](
                 grad_scalars, grad_vectors, grad_edges, grad_cross,
                 grad_vectors if vectors is None else vectors, vec, edges.source, edges.receiver,
-                edges.source_edges, weights.last, weights.last_bias, work, d_vec, *place, n_edges,
+                edges.source_edges, edges.end, weights.last, weights.last_bias, work, d_vec, *place, n_edges,
                 HAS_VECTORS=has_vectors, HAS_EDGES=has_edges, WANTS_GEOMETRY=wants_geometry,
                 **common, **blocks_launch.options,
             )  # fmt: skip
@@ -242,20 +251,22 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
             for layer in (1, 0):
                 kernels.layer_kernel[grid](
                     grad_edges, source_part, distances, edges.source, edges.edge_pair,
-                    edges.source_edges, weights.first, weights.second, weights.last, weights.norms, work,
-                    d_edges, d_edge_dist, sums.norms, *place, LAYER=layer, HAS_VECTORS=has_vectors, HAS_EDGES=has_edges, ADDS_EDGES=has_edges and adds_edges,
-                    WANTS_GEOMETRY=wants_geometry, **common, **layer_launch.options,
+                    edges.source_edges, edges.end, weights.first, weights.second, weights.last,
+                    weights.norms, work, d_edges, d_edge_dist, sums.norms, *place, LAYER=layer,
+                    HAS_VECTORS=has_vectors, HAS_EDGES=has_edges,
+                    ADDS_EDGES=has_edges and adds_edges, WANTS_GEOMETRY=wants_geometry, **common, **layer_launch.options,
                 )  # fmt: skip
             grid = (min(_cdiv(n_atoms, sources_launch.tile["ATOMS"]), _SOURCE_PROGRAMS),)
             kernels.sources_kernel[grid](
-                grad_vectors, edges.source, edges.receiver, edges.source_edges, edges.source_ptr,
+                grad_vectors, edges.source, edges.receiver, edges.source_edges, edges.end,
+                edges.source_ptr,
                 work, d_hidden, d_vectors, *place, F=width, HAS_VECTORS=has_vectors,
                 **sources_launch.options,
             )  # fmt: skip
             _add_weights(
                 work[6:], work, (sums.weights, sums.biases), n_rows=n_rows,
-                rows_per_split=rows_per_split, precision=precision, has_vectors=has_vectors,
-                has_edges=has_edges,
+                rows_per_split=rows_per_split, precision=precision, end=edges.end, start=start,
+                has_vectors=has_vectors, has_edges=has_edges,
             )  # fmt: skip
         d_scalars = _atoms_product(
             d_hidden, phi_first[:, :width], None, precision, transposed=False

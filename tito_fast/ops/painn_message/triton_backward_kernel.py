@@ -82,6 +82,12 @@ def _reload(pointer, mask, like):
 
 
 @triton.jit
+def _rows_left(edges_end, start, n_rows):
+    """Return how many of the window's rows are edges: arrays may be longer than the graph."""
+    return tl.minimum(tl.load(edges_end) - start, n_rows).to(tl.int32)
+
+
+@triton.jit
 def _first_bias(half, source_part, source, edge, norms, mask, F: tl.constexpr):
     """Return what the first layer adds to its product, (m, F): the source's part, or the filter's bias."""
     if half == 0:
@@ -94,7 +100,10 @@ def _first_bias(half, source_part, source, edge, norms, mask, F: tl.constexpr):
     return added
 
 
-@triton.jit(do_not_specialize=["start", "n_rows", "slot_stride"])
+@triton.jit(
+    do_not_specialize=["start", "n_rows", "slot_stride"],
+    do_not_specialize_on_alignment=["edges_end"],
+)
 def hidden_kernel(
     edge_features,
     source_part,
@@ -102,6 +111,7 @@ def hidden_kernel(
     source,
     edge_pair,
     source_edges,
+    edges_end,
     first,
     second,
     norms,
@@ -117,6 +127,7 @@ def hidden_kernel(
 
     ``distances`` (n_pairs,) are in units of the encoding's length. Programs: 2 cdiv(n_rows, ROWS), the half innermost.
     """
+    n_rows = _rows_left(edges_end, start, n_rows)
     half = tl.program_id(0) % 2
     row = tl.program_id(0) // 2 * ROWS + tl.arange(0, ROWS)
     is_row = row < n_rows
@@ -164,7 +175,10 @@ def _read(base, row, mask, F: tl.constexpr):
     return tl.load(_tile(base, row, F), mask=mask, other=0.0)
 
 
-@triton.jit(do_not_specialize=["start", "n_rows", "slot_stride", "n_edges"])
+@triton.jit(
+    do_not_specialize=["start", "n_rows", "slot_stride", "n_edges"],
+    do_not_specialize_on_alignment=["edges_end"],
+)
 def blocks_kernel(
     grad_scalars,
     grad_vectors,
@@ -175,6 +189,7 @@ def blocks_kernel(
     source,
     receiver,
     source_edges,
+    edges_end,
     last,
     last_bias,
     work,
@@ -198,6 +213,7 @@ def blocks_kernel(
     ``d_vec`` (2, n_edges, 3), Σ_f dir dV_ix and Σ_f cross dC_ix. Programs: 5 cdiv(n_rows, ROWS), blocks innermost;
     those of blocks that are not there return.
     """
+    n_rows = _rows_left(edges_end, start, n_rows)
     block = tl.program_id(0) % 5
     if _is_there(block, HAS_VECTORS, HAS_EDGES):
         row = tl.program_id(0) // 5 * ROWS + tl.arange(0, ROWS)
@@ -260,7 +276,10 @@ def _add_to(pointer, value):
     tl.store(pointer, tl.load(pointer) + value)
 
 
-@triton.jit(do_not_specialize=["start", "n_rows", "slot_stride"])
+@triton.jit(
+    do_not_specialize=["start", "n_rows", "slot_stride"],
+    do_not_specialize_on_alignment=["edges_end"],
+)
 def layer_kernel(
     grad_edges,
     source_part,
@@ -268,6 +287,7 @@ def layer_kernel(
     source,
     edge_pair,
     source_edges,
+    edges_end,
     first,
     second,
     last,
@@ -296,6 +316,7 @@ def layer_kernel(
     gradient of the distance in units of the length. Adds to ``d_norms`` (n_programs, 4, F), with d the gradient of
     the norm's result: Σ d unit and Σ d of layer 0, then of layer 1. Programs as of ``hidden_kernel``.
     """
+    n_rows = _rows_left(edges_end, start, n_rows)
     half = tl.program_id(0) % 2
     row = tl.program_id(0) // 2 * ROWS + tl.arange(0, ROWS)
     is_row = row < n_rows
@@ -350,12 +371,16 @@ def layer_kernel(
             tl.store(d_dist + edge, tl.sum(d_inputs * slope, axis=1), mask=is_row)
 
 
-@triton.jit(do_not_specialize=["start", "n_rows", "slot_stride"])
+@triton.jit(
+    do_not_specialize=["start", "n_rows", "slot_stride"],
+    do_not_specialize_on_alignment=["edges_end"],
+)
 def sources_kernel(
     grad_vectors,
     source,
     receiver,
     source_edges,
+    edges_end,
     source_ptr,
     work,
     d_hidden,
@@ -374,9 +399,10 @@ def sources_kernel(
     dV_ix, ``d_vectors`` (n_atoms, 3, F); edge after edge. A program takes every n-th group of ATOMS sources of those
     between the sources of the window's first and last edge.
     """
+    n_rows = _rows_left(edges_end, start, n_rows)
     lowest = tl.load(source + tl.load(source_edges + start))
-    highest = tl.load(source + tl.load(source_edges + start + n_rows - 1))
-    n_groups = (highest - lowest) // ATOMS + 1
+    highest = tl.load(source + tl.load(source_edges + start + tl.maximum(n_rows, 1) - 1))
+    n_groups = tl.where(n_rows > 0, (highest - lowest) // ATOMS + 1, 0)
     for group in range(tl.program_id(0), n_groups, tl.num_programs(0)):
         atom = lowest + group * ATOMS + tl.arange(0, ATOMS)
         is_atom = atom <= highest
@@ -426,12 +452,17 @@ def sources_kernel(
             tl.store(_tile(d_vectors, 3 * atom + 2, F), v2, mask=mask)
 
 
-@triton.jit(do_not_specialize=["n_rows", "rows_per_split", "n_splits", "slot_stride"])
+@triton.jit(
+    do_not_specialize=["start", "n_rows", "rows_per_split", "n_splits", "slot_stride"],
+    do_not_specialize_on_alignment=["edges_end"],
+)
 def weights_kernel(
     left,
     right,
     d_weights,
     d_biases,
+    edges_end,
+    start,
     n_rows,
     rows_per_split,
     n_splits,
@@ -439,6 +470,7 @@ def weights_kernel(
     F: tl.constexpr,
     ROWS: tl.constexpr,
     PRECISION: tl.constexpr,
+    HAS_END: tl.constexpr,
     HAS_VECTORS: tl.constexpr,
     HAS_EDGES: tl.constexpr,
 ):
@@ -449,6 +481,8 @@ def weights_kernel(
     each; d_biases[k, split] += Σ left, (n_splits, F) each. Blocks that are not there are left alone. Programs:
     n_weights n_splits, the splits innermost.
     """
+    if HAS_END:
+        n_rows = _rows_left(edges_end, start, n_rows)
     weight = tl.program_id(0) // n_splits
     split = tl.program_id(0) % n_splits
     half = weight // 7
@@ -523,7 +557,7 @@ _FLOATS = (
     "grad_edges", "grad_cross", "vectors", "vec_saturated", "last", "last_bias", "d_vec", "d_edges", "d_dist",
     "d_norms", "d_hidden", "d_vectors", "d_weights", "d_biases", "rows", "weight", "bias", "result",
 )  # fmt: skip
-_INDICES = ("source", "receiver", "edge_pair", "source_edges", "source_ptr")
+_INDICES = ("source", "receiver", "edge_pair", "source_edges", "source_ptr", "edges_end")
 _WORK = ("work", "left", "right")
 _NUMBERS = (
     "start", "n_rows", "slot_stride", "rows_per_split", "n_splits", "stride_in", "stride_out", "n_edges",
@@ -562,6 +596,7 @@ def _build(
         "F": width,
         "PRECISION": precision,
         "HAS_BIAS": True,
+        "HAS_END": True,
         "LAYER": int(name[-1] == "1"),
     } | _ALL
     names = set(kernel.arg_names)

@@ -16,6 +16,7 @@ from tito_fast.ops.painn_message.native import (
     register_message_gradient,
 )
 from tito_fast.ops.painn_message.triton_kernel import FORWARD, painn_message_fwd_kernel
+from tito_fast.ops.triton_gradients import on_device
 from tito_fast.ops.triton_launch import choose_launch
 from tito_fast.types import ProductPrecision
 
@@ -79,7 +80,7 @@ def _forward(
         *filter_,
     )
     n_tiles = -(-n_atoms // launch.tile["RECEIVERS"])
-    with torch.cuda.device_of(scalars):
+    with on_device(scalars):
         painn_message_fwd_kernel[(min(n_tiles, _most_programs(scalars.device)),)](
             *inputs,
             *outputs,
