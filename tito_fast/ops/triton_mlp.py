@@ -307,9 +307,6 @@ def hidden_layers_backward(
     )
 
 
-# One program sums one TILE x TILE piece of left^T right over the rows [split rows_per_split, + rows_per_split), in
-# order, BLOCK at a time, and writes it to ``partial`` (n_splits, n_left, n_right). ``left`` is (n_rows, n_left),
-# ``right`` (n_rows, n_right). Programs: n_splits x ceil(n_left / TILE) x ceil(n_right / TILE).
 @triton.jit(do_not_specialize=["n_rows", "rows_per_split"])
 def rows_product_kernel(
     left,
@@ -323,6 +320,12 @@ def rows_product_kernel(
     TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    """Sum one TILE x TILE piece of left^T right over one split of the rows, BLOCK at a time in their order.
+
+    ``left`` is (n_rows, n_left), ``right`` (n_rows, n_right); the rows are [split rows_per_split, + rows_per_split),
+    the sum goes to ``partial`` (n_splits, n_left, n_right). Programs: n_splits x ceil(n_left / TILE) x
+    ceil(n_right / TILE).
+    """
     n_right_tiles = tl.cdiv(n_right, TILE)
     n_tiles = tl.cdiv(n_left, TILE) * n_right_tiles
     split = tl.program_id(0) // n_tiles
