@@ -2,7 +2,7 @@
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable  # noqa: TC003
 from typing import NamedTuple, Self
 
 import torch

@@ -54,8 +54,9 @@ def mlp(
     -----
     Triton: one program runs a tile of rows through all three linears; gradients of weights are
     summed over rows in a fixed order. Native: the mean that LayerNorm subtracts is taken out of the
-    weights before it, and rows stay in cache from the first linear to the last; 2 (n_in n_hidden + n_hidden² + n_hidden n_out) floating
-    point operations a row, three times that backward. Weights are packed at every call. The backward
+    weights before it, and rows stay in cache from the first linear to the last;
+    2 (n_in n_hidden + n_hidden² + n_hidden n_out) floating point operations a row, three times that
+    backward. Weights are packed at every call. The backward
     computes the forward again and keeps the inputs only. Deterministic, bitwise independent of the
     number of threads; a row's result does not depend on the other rows. Differentiable in ``inputs``
     and ``parameters``, once; the reference any number of times.

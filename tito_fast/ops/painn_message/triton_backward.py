@@ -254,7 +254,8 @@ def painn_message_backward_triton(
                     edges.source_edges, edges.end, weights.first, weights.second, weights.last,
                     weights.norms, work, d_edges, d_edge_dist, sums.norms, *place, LAYER=layer,
                     HAS_VECTORS=has_vectors, HAS_EDGES=has_edges,
-                    ADDS_EDGES=has_edges and adds_edges, WANTS_GEOMETRY=wants_geometry, **common, **layer_launch.options,
+                    ADDS_EDGES=has_edges and adds_edges, WANTS_GEOMETRY=wants_geometry,
+                    **common, **layer_launch.options,
                 )  # fmt: skip
             grid = (min(_cdiv(n_atoms, sources_launch.tile["ATOMS"]), _SOURCE_PROGRAMS),)
             kernels.sources_kernel[grid](
