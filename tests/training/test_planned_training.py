@@ -23,7 +23,7 @@ def make_config(make_config, make_store, triton_device):
             "batch_size": 2,
             "n_steps": 2,
             "checkpoint_every": 100,
-            "data": {"store": str(store)},
+            "data": {"store": str(store), "validation_split": ""},
             "model": {"n_features": 32},
         }
         return make_config(**(values | settings))
