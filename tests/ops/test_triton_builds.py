@@ -3,13 +3,16 @@
 Kernels are compiled in processes without ``TRITON_INTERPRET``, which this one has set.
 """
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tito_fast.testing import triton_builds
-from tito_fast.testing.triton_builds import BuildReport
+from tito_fast.testing.triton_builds import ARCHITECTURES, BuildReport, all_builds
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "triton-builds.md"
@@ -78,3 +81,27 @@ def test_a_hot_kernel_that_spills_fails(monkeypatch, capsys, tmp_path, spilled, 
     assert ROW.findall(out.read_text("utf-8")) == [("some kernel", "90"), ("other", "90")]
     said = capsys.readouterr().err
     assert said == ("other for sm_90 is hot and spills 16 bytes of a thread\n" if status else "")
+
+
+def test_the_page_lists_every_build():
+    pytest.importorskip("triton", reason="Triton is not installed; it exists for Linux only")
+    declared = {(build.name, str(each)) for each in ARCHITECTURES for build in all_builds(each)}
+    listed = set(ROW.findall(PAGE.read_text("utf-8")))
+    remedy = "run python -m tito_fast.testing.triton_builds --out docs/triton-builds.md"
+    assert listed == declared, remedy
+
+
+def test_a_kernel_is_compiled_without_a_gpu(tmp_path):
+    pytest.importorskip("triton", reason="Triton is not installed; it exists for Linux only")
+    out = tmp_path / "page.md"
+    options = ["--only", "^center_fwd", "--processes", "1", "--out", str(out)]
+    subprocess.run(  # noqa: S603
+        [sys.executable, "-P", "-m", "tito_fast.testing.triton_builds", *options],
+        check=True,
+        env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
+    )
+    rows = [
+        line.split("|") for line in out.read_text("utf-8").splitlines() if line.startswith("| `")
+    ]
+    assert [int(row[2]) for row in rows] == list(ARCHITECTURES)
+    assert all(int(row[4]) > 0 for row in rows)
