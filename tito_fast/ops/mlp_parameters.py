@@ -100,8 +100,16 @@ def check_mlp_parameters(
     check_at_least("parameters.last_weight: n_out", parameters.last_weight.shape[0], 1)
 
 
-def triton_mlp_problem(parameters: MlpParameters) -> str:
-    """Return why no Triton kernel takes an mlp of these sizes or dtype, or an empty string."""
+def triton_mlp_problem(parameters: MlpParameters, *, n_features: int | None = None) -> str:
+    """Return why no Triton kernel takes an mlp of these sizes or dtype, or an empty string.
+
+    Parameters
+    ----------
+    parameters
+        Of the mlp.
+    n_features
+        Of the rows that the kernel reads beside the mlp, which must be as many as hidden ones; None for none.
+    """
     weight = parameters.first_weight
     if weight.dtype == torch.float64 and weight.device.type != "cpu":
         return "expected float32 on a GPU, got float64"
@@ -110,4 +118,6 @@ def triton_mlp_problem(parameters: MlpParameters) -> str:
         return problem
     if n_in % n_hidden:
         return f"expected a multiple of {n_hidden} inputs of the mlp, got {n_in}"
+    if n_features not in (None, n_hidden):
+        return f"expected as many features as hidden ones, {n_hidden}, got {n_features}"
     return ""

@@ -1,4 +1,4 @@
-"""Device functions that the Triton kernels share: products, norms, and encodings on tiles in registers."""
+"""Device functions that the Triton kernels share: products, norms, encodings, and the rows of a molecule."""
 
 import triton
 import triton.language as tl
@@ -138,3 +138,19 @@ def encode_distances(dist, length, WIDTH: tl.constexpr):
     ahead = tl.where(feature % 2 == 0, 0.5, 0.0).to(dist.dtype)
     rank = (feature // 2 + 1).to(dist.dtype)
     return sin_pi((dist / length)[:, None] * rank[None, :] + ahead[None, :])
+
+
+@triton.jit
+def molecule_rows(batch_ptr, n_atoms):
+    """Return first and end of this program's molecule, both within the arrays."""
+    molecule = tl.program_id(0)
+    first = tl.maximum(tl.load(batch_ptr + molecule), 0)
+    return first, tl.minimum(tl.load(batch_ptr + molecule + 1), n_atoms)
+
+
+@triton.jit
+def molecule_tile(first, end, TILE: tl.constexpr):
+    """Return places and mask of the atoms first ... first + TILE, rows of three in tiles of four columns."""
+    atom = first + tl.arange(0, TILE)
+    axis = tl.arange(0, 4)
+    return 3 * atom[:, None] + axis[None, :], (atom < end)[:, None] & (axis < 3)[None, :]

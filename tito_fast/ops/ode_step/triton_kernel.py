@@ -7,6 +7,7 @@ All arrays are dense and row-major: positions (n_atoms, 3), velocities (n_stages
 import triton
 import triton.language as tl
 
+from tito_fast.ops.triton_blocks import molecule_rows, molecule_tile
 from tito_fast.ops.triton_launch import KernelBuild, Launch, LaunchTable
 
 MAX_STAGES = 8
@@ -45,22 +46,6 @@ def _moved(
     return position + step
 
 
-@triton.jit
-def _rows(batch_ptr, n_atoms):
-    """Return first and end of this program's molecule, both within the arrays."""
-    molecule = tl.program_id(0)
-    first = tl.maximum(tl.load(batch_ptr + molecule), 0)
-    return first, tl.minimum(tl.load(batch_ptr + molecule + 1), n_atoms)
-
-
-@triton.jit
-def _tile(first, end, TILE: tl.constexpr):
-    """Return places and mask of the atoms first ... first + TILE, rows of three in tiles of four columns."""
-    atom = first + tl.arange(0, TILE)
-    axis = tl.arange(0, 4)
-    return 3 * atom[:, None] + axis[None, :], (atom < end)[:, None] & (axis < 3)[None, :]
-
-
 @triton.jit(do_not_specialize=["n_atoms"])
 def ode_step_fwd_kernel(
     positions, velocities, result, batch_ptr, n_atoms,
@@ -75,12 +60,12 @@ def ode_step_fwd_kernel(
     Tiles of atoms are walked in order, so that the sum depends on the molecule alone; what was moved is
     computed again for the second walk, not read back.
     """
-    first, end = _rows(batch_ptr, n_atoms)
+    first, end = molecule_rows(batch_ptr, n_atoms)
     stride = 3 * n_atoms.to(tl.int64)
     total = tl.zeros([TILE, 4], tl.float64)
     if CENTERS:
         for start in range(first, end, TILE):
-            place, mask = _tile(start, end, TILE)
+            place, mask = molecule_tile(start, end, TILE)
             moved = _moved(
                 positions, velocities, place, mask, stride, c0, c1, c2, c3, c4, c5, c6, c7, N_STAGES
             )
@@ -88,7 +73,7 @@ def ode_step_fwd_kernel(
     n_here = tl.maximum(end - first, 1).to(tl.float64)
     mean = tl.sum(total, axis=0) / n_here
     for start in range(first, end, TILE):
-        place, mask = _tile(start, end, TILE)
+        place, mask = molecule_tile(start, end, TILE)
         moved = _moved(
             positions, velocities, place, mask, stride, c0, c1, c2, c3, c4, c5, c6, c7, N_STAGES
         )
@@ -107,17 +92,17 @@ def ode_step_bwd_kernel(
     TILE: tl.constexpr,
 ):  # fmt: skip
     """Write one molecule's rows of the gradients: grad, centred if CENTERS, and c_k times that for stage k."""
-    first, end = _rows(batch_ptr, n_atoms)
+    first, end = molecule_rows(batch_ptr, n_atoms)
     stride = 3 * n_atoms.to(tl.int64)
     total = tl.zeros([TILE, 4], tl.float64)
     if CENTERS:
         for start in range(first, end, TILE):
-            place, mask = _tile(start, end, TILE)
+            place, mask = molecule_tile(start, end, TILE)
             total += tl.load(grad + place, mask, 0.0).to(tl.float64)
     n_here = tl.maximum(end - first, 1).to(tl.float64)
     mean = tl.sum(total, axis=0) / n_here
     for start in range(first, end, TILE):
-        place, mask = _tile(start, end, TILE)
+        place, mask = molecule_tile(start, end, TILE)
         here = tl.load(grad + place, mask, 0.0)
         if CENTERS:
             here = (here.to(tl.float64) - mean[None, :]).to(here.dtype)

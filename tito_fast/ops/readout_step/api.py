@@ -118,7 +118,7 @@ def readout_step(  # noqa: PLR0913, the features, the step and how to compute it
     _check(scalars, vectors, positions, v_weight, parameters, batch_ptr)
     if not math.isfinite(step_size):
         raise ValueError(f"step_size: expected a finite number, got {step_size}")
-    limit = triton_mlp_problem(parameters) or _triton_problem(scalars, parameters)
+    limit = triton_mlp_problem(parameters, n_features=scalars.shape[1])
     chosen = resolve_backend("readout_step", backend, scalars.device, triton_limit=limit)
     check_product(chosen, precision, scalars)
     weights = [v_weight, *parameters]
@@ -147,14 +147,6 @@ def readout_step(  # noqa: PLR0913, the features, the step and how to compute it
             scalars, vectors, positions, v_weight, parameters, batch_ptr, step_size
         )
     )
-
-
-def _triton_problem(scalars: Tensor, parameters: MlpParameters) -> str:
-    """Return why the Triton kernels do not take scalars of this width, or an empty string."""
-    width = parameters.first_bias.shape[0]
-    if scalars.shape[1] == width:
-        return ""
-    return f"expected as many features as hidden ones, {width}, got {scalars.shape[1]}"
 
 
 def _check(

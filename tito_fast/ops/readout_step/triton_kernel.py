@@ -8,6 +8,7 @@ output, the gate g_i, and the products with V = v_weight (F,) are sums of float3
 import triton
 import triton.language as tl
 
+from tito_fast.ops.triton_blocks import molecule_rows, molecule_tile
 from tito_fast.ops.triton_gradients import mlp_launches
 from tito_fast.ops.triton_launch import TRITON_WIDTHS, KernelBuild, Launch
 from tito_fast.ops.triton_mlp import (
@@ -189,22 +190,6 @@ def readout_rows_bwd_kernel(
 
 
 @triton.jit
-def _atoms_of(batch_ptr, n_rows):
-    """Return first and end of this program's molecule, both within the arrays."""
-    molecule = tl.program_id(0)
-    first = tl.maximum(tl.load(batch_ptr + molecule), 0)
-    return first, tl.minimum(tl.load(batch_ptr + molecule + 1), n_rows)
-
-
-@triton.jit
-def _tile(first, end, TILE: tl.constexpr):
-    """Return places and mask of the atoms first ... first + TILE, rows of three in tiles of four columns."""
-    atom = first + tl.arange(0, TILE)
-    axis = tl.arange(0, 4)
-    return 3 * atom[:, None] + axis[None, :], (atom < end)[:, None] & (axis < 3)[None, :]
-
-
-@triton.jit
 def _means(first_array, second_array, first, end, TILE: tl.constexpr):
     """Return the means of a molecule's rows of two arrays, (4,) each, in double.
 
@@ -213,7 +198,7 @@ def _means(first_array, second_array, first, end, TILE: tl.constexpr):
     total = tl.zeros([TILE, 4], tl.float64)
     other = tl.zeros([TILE, 4], tl.float64)
     for start in range(first, end, TILE):
-        place, mask = _tile(start, end, TILE)
+        place, mask = molecule_tile(start, end, TILE)
         total += tl.load(first_array + place, mask, 0.0).to(tl.float64)
         other += tl.load(second_array + place, mask, 0.0).to(tl.float64)
     n_here = tl.maximum(end - first, 1).to(tl.float64)
@@ -232,10 +217,10 @@ def readout_center_fwd_kernel(
     step_size: tl.float64,
     TILE: tl.constexpr,
 ):
-    first, end = _atoms_of(batch_ptr, n_rows)
+    first, end = molecule_rows(batch_ptr, n_rows)
     velocity_mean, position_mean = _means(velocity, positions, first, end, TILE)
     for start in range(first, end, TILE):
-        place, mask = _tile(start, end, TILE)
+        place, mask = molecule_tile(start, end, TILE)
         moving = tl.load(velocity + place, mask, 0.0)
         moving_64 = moving.to(tl.float64) - velocity_mean[None, :]
         position = tl.load(positions + place, mask, 0.0).to(tl.float64) - position_mean[None, :]
@@ -256,10 +241,10 @@ def readout_center_bwd_kernel(
     step_size: tl.float64,
     TILE: tl.constexpr,
 ):
-    first, end = _atoms_of(batch_ptr, n_rows)
+    first, end = molecule_rows(batch_ptr, n_rows)
     velocity_mean, stepped_mean = _means(grad_velocity, grad_stepped, first, end, TILE)
     for start in range(first, end, TILE):
-        place, mask = _tile(start, end, TILE)
+        place, mask = molecule_tile(start, end, TILE)
         of_velocity = tl.load(grad_velocity + place, mask, 0.0)
         of_stepped = tl.load(grad_stepped + place, mask, 0.0).to(tl.float64) - stepped_mean[None, :]
         of_readout = of_velocity.to(tl.float64) - velocity_mean[None, :] + step_size * of_stepped

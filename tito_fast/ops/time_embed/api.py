@@ -90,7 +90,7 @@ def time_embed(
             [1.]])
     """
     _check(scalars, encodings, batch_ptr, parameters)
-    limit = triton_mlp_problem(parameters) or _triton_problem(scalars, parameters)
+    limit = triton_mlp_problem(parameters, n_features=scalars.shape[1])
     chosen = resolve_backend("time_embed", backend, scalars.device, triton_limit=limit)
     check_product(chosen, precision, scalars)
     if chosen == "native":
@@ -106,14 +106,6 @@ def time_embed(
             )
         return time_embed_triton(scalars, encodings, batch_ptr, parameters, precision)
     return time_embed_reference(scalars, encodings, batch_ptr, parameters)
-
-
-def _triton_problem(scalars: Tensor, parameters: MlpParameters) -> str:
-    """Return why the Triton kernel does not take scalars of this width, or an empty string."""
-    width = parameters.first_bias.shape[0]
-    if scalars.shape[1] == width:
-        return ""
-    return f"expected as many features as hidden ones, {width}, got {scalars.shape[1]}"
 
 
 def _check(
