@@ -5,8 +5,15 @@ from tito_fast.errors import BackendUnavailableError
 from tito_fast.ops import MlpParameters, painn_update
 
 N_MLP = len(MlpParameters._fields)
-# Atoms, features, draws: a single row is a matter of luck in both codes, so of it there are more.
-SIZES = [(1, 32, 10), (63, 32, 4), (67, 64, 3), (19, 128, 2)]
+# Atoms, features, draws, is U there: a single row is a matter of luck in both codes, so of it there are more.
+CASES = [
+    (1, 32, 8, True),
+    (63, 32, 4, True),
+    (63, 32, 4, False),
+    (37, 64, 3, True),
+    (35, 64, 3, False),
+    (19, 128, 2, True),
+]
 
 
 @pytest.fixture
@@ -56,8 +63,7 @@ def results_and_gradients(tensors, precision="ieee"):
 
 
 @pytest.mark.parametrize("gradients", [False, True])
-@pytest.mark.parametrize("has_u", [True, False])
-@pytest.mark.parametrize(("n", "width", "n_draws"), SIZES)
+@pytest.mark.parametrize(("n", "width", "n_draws", "has_u"), CASES)
 def test_results_and_gradients_match_reference(
     draw, check_draws, triton_device, n, width, n_draws, has_u, gradients
 ):
@@ -173,17 +179,11 @@ def test_other_backends_have_one_precision(draw):
             run(draw(2, 32), backend, "tf32")
 
 
-@pytest.mark.parametrize(("has_u", "precision"), [(False, "ieee"), (True, "tf32")])
-def test_deterministic(draw, triton_device, has_u, precision):
+def test_deterministic(draw, triton_device):
     # More rows than one split of the sums over rows.
-    tensors = draw(260, 32, has_u=has_u, device=triton_device)
-    assert all(
-        map(
-            torch.equal,
-            results_and_gradients(tensors, precision),
-            results_and_gradients(tensors, precision),
-        )
-    )
+    tensors = draw(260, 32, device=triton_device)
+    once, again = (results_and_gradients(tensors, "tf32") for _ in range(2))
+    assert all(map(torch.equal, once, again))
 
 
 def test_gradients_that_nobody_wants_are_left_out(draw, triton_device):
@@ -215,14 +215,14 @@ def test_opcheck(draw, triton_device, has_u):
     )
     scalars, vectors, *weights = drawn
     grads = torch.ones_like(scalars), torch.ones_like(vectors) if has_u else vectors.new_empty(0)
-    for wants in ([True, True], [True, False], [False, True]) if has_u else ([True, True],):
+    for wants in ([True, False], [False, True]) if has_u else ([True, True],):
         torch.library.opcheck(
             torch.ops.tito_fast.painn_update_triton_backward.default,
             (*grads, scalars, vectors, weights, "ieee", wants),
         )
 
 
-@pytest.mark.parametrize(("has_u", "precision"), [(False, "ieee"), (True, "ieee"), (True, "bf16")])
+@pytest.mark.parametrize(("has_u", "precision"), [(True, "ieee"), (False, "bf16")])
 def test_batch_equals_loop(draw, triton_device, cuts, precision, has_u):
     scalars, vectors, *weights = draw(sum(cuts), 32, has_u=has_u, device=triton_device)
 

@@ -39,6 +39,7 @@ define(
 )
 
 _N_MLP = len(MlpParameters._fields)
+_N_COMPONENTS = 3
 
 
 def painn_update_triton(
@@ -84,6 +85,7 @@ def _forward(
             new_scalars,
             new_vectors,
             n_rows,
+            _N_COMPONENTS,
             HAS_U=_has_u(weights),
             N_FEATURES=width,
             PRECISION=precision,
@@ -123,6 +125,7 @@ def _backward(
                 d_outputs,
                 work,
                 n_rows,
+                _N_COMPONENTS,
                 HAS_U=has_u,
                 N_FEATURES=width,
                 PRECISION=precision,
