@@ -5,12 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tito_fast.ops.mlp_parameters import MlpParameters
+from tito_fast.ops.mlp_parameters import MlpParameters, triton_mlp_problem
 from tito_fast.ops.painn_message import native
 from tito_fast.ops.painn_message.graph import MessageGraph
 from tito_fast.ops.painn_message.reference import painn_message_reference
 from tito_fast.ops.resolve import resolve_backend
-from tito_fast.ops.triton_launch import check_product, width_problem
+from tito_fast.ops.triton_launch import check_product
 from tito_fast.types import Backend, ProductPrecision
 from tito_fast.validation import (
     check_dtype,
@@ -139,7 +139,7 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     check_mlp("phi", phi, (2 * width, width, 5 * width), scalars)
     check_mlp("filter_", filter_, (width, width, 5 * width), scalars)
     implementation = resolve_backend(
-        "painn_message", backend, scalars.device, triton_limit=width_problem(width)
+        "painn_message", backend, scalars.device, triton_limit=triton_mlp_problem(filter_)
     )
     check_product(implementation, precision, scalars)
     if implementation != "triton" or edge_features.dtype != torch.bfloat16:
