@@ -215,9 +215,10 @@ def test_pairs_that_are_not_sorted_by_molecule_are_refused():
         replace(case, graph=graph).run("native")
 
 
-def test_backends_without_a_kernel_say_so():
-    with pytest.raises(BackendUnavailableError, match="painn_message has no Triton kernel"):
-        make_case(2).run("triton")
+@pytest.mark.usefixtures("triton_device")
+def test_a_width_without_a_triton_kernel_is_refused():
+    with pytest.raises(BackendUnavailableError, match="expected 32, 64, 128 features, got 6"):
+        make_case(2, width=6).run("triton")
 
 
 def test_inputs_are_untouched_and_results_are_new():
