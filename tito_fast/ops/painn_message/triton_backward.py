@@ -125,7 +125,7 @@ def _add_weights(
     )  # fmt: skip
 
 
-def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's arguments
+def painn_message_backward_triton(  # noqa: PLR0913, PLR0915, PLR0917, the schema's arguments
     grad_scalars: Tensor,
     grad_vectors: Tensor,
     grad_edges: Tensor,
@@ -213,7 +213,11 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
         )
         phi_first = both[0].first_weight
         source_part = _atoms_product(
-            scalars, phi_first[:, :width], both[0].first_bias.contiguous(), precision, transposed=True
+            scalars,
+            phi_first[:, :width],
+            both[0].first_bias.contiguous(),
+            precision,
+            transposed=True,
         )
         distances = (pair_dist / distance_length).contiguous()
         common = {"F": width, "PRECISION": precision}
@@ -239,7 +243,9 @@ def painn_message_backward_triton(  # noqa: PLR0913, PLR0917, the schema's argum
                 kernels.layer_kernel[grid](
                     grad_edges, source_part, distances, edges.source, edges.edge_pair,
                     edges.source_edges, weights.first, weights.second, weights.last, weights.norms, work,
-                    d_edges, d_edge_dist, sums.norms, *place, LAYER=layer, HAS_VECTORS=has_vectors, HAS_EDGES=has_edges, ADDS_EDGES=has_edges and adds_edges,
+                    d_edges, d_edge_dist, sums.norms, *place,
+                    LAYER=layer, HAS_VECTORS=has_vectors, HAS_EDGES=has_edges,
+                    ADDS_EDGES=has_edges and adds_edges,
                     WANTS_GEOMETRY=wants_geometry, **common, **layer_launch.options,
                 )  # fmt: skip
             grid = (min(_cdiv(n_atoms, sources_launch.tile["ATOMS"]), _SOURCE_PROGRAMS),)

@@ -27,6 +27,7 @@ bias, is ``source_part`` (n_atoms, F).
 import triton
 import triton.language as tl
 
+from tito_fast.ops.painn_message.triton_factor_kernel import product_with, right_factor
 from tito_fast.ops.triton_blocks import (
     encode_distances,
     norm_silu_backward,
@@ -34,7 +35,6 @@ from tito_fast.ops.triton_blocks import (
     sigmoid,
     sin_pi,
 )
-from tito_fast.ops.painn_message.triton_factor_kernel import product_with, right_factor
 from tito_fast.ops.triton_launch import KernelBuild, Launch, LaunchTable, is_interpreting
 
 N_SLOTS = 21
@@ -134,7 +134,9 @@ def hidden_kernel(
     hidden = product_with(inputs, _forward_weight(first + half * F * F, F, PRECISION), PRECISION)
     hidden += _first_bias(half, source_part, source, edge, norms, is_row, F)
     unit, _ = normalized(hidden, F)
-    affine = unit * tl.load(norms + F + feature)[None, :] + tl.load(norms + 2 * F + feature)[None, :]
+    affine = (
+        unit * tl.load(norms + F + feature)[None, :] + tl.load(norms + 2 * F + feature)[None, :]
+    )
     hidden = affine * sigmoid(affine)
     _keep(_tile(kept + slot_stride, row, F), hidden, mask)
     hidden = product_with(hidden, _forward_weight(second + half * F * F, F, PRECISION), PRECISION)
@@ -204,10 +206,15 @@ def blocks_kernel(
         feature = tl.arange(0, F)
         phi_bias = tl.load(last_bias + block * F + feature)[None, :]
         phi = _reload(_tile(work + 2 * slot_stride, row, F), mask, phi_bias)
-        phi = product_with(phi, _forward_weight(last + block * F * F, F, PRECISION), PRECISION) + phi_bias
+        phi = (
+            product_with(phi, _forward_weight(last + block * F * F, F, PRECISION), PRECISION)
+            + phi_bias
+        )
         filter_bias = tl.load(last_bias + (5 + block) * F + feature)[None, :]
         filter_ = _reload(_tile(work + 5 * slot_stride, row, F), mask, filter_bias)
-        filter_ = product_with(filter_, _forward_weight(last + (5 + block) * F * F, F, PRECISION), PRECISION)
+        filter_ = product_with(
+            filter_, _forward_weight(last + (5 + block) * F * F, F, PRECISION), PRECISION
+        )
         filter_ += filter_bias
 
         edge = tl.load(source_edges + start + row, mask=is_row, other=0)
@@ -246,7 +253,10 @@ def _encoding_slope(distance, WIDTH: tl.constexpr):
     # The derivative of a sine is a sine half a turn ahead.
     ahead = tl.where(feature % 2 == 0, 1.0, 0.5).to(distance.dtype)
     rank = (feature // 2 + 1).to(distance.dtype)
-    return sin_pi(distance[:, None] * rank[None, :] + ahead[None, :]) * (rank * 3.141592653589793)[None, :]
+    return (
+        sin_pi(distance[:, None] * rank[None, :] + ahead[None, :])
+        * (rank * 3.141592653589793)[None, :]
+    )
 
 
 @triton.jit
@@ -305,7 +315,9 @@ def layer_kernel(
 
     bias = tl.load(norms + 3 * F * LAYER + feature)[None, :]
     hidden = _reload(_tile(kept, row, F), mask, bias)
-    hidden = product_with(hidden, _forward_weight(second if LAYER == 1 else first, F, PRECISION), PRECISION)
+    hidden = product_with(
+        hidden, _forward_weight(second if LAYER == 1 else first, F, PRECISION), PRECISION
+    )
     if LAYER == 1:
         hidden += bias
     else:
@@ -397,16 +409,22 @@ def sources_kernel(
                 if HAS_VECTORS:
                     edge = tl.load(source_edges + q, mask=is_edge, other=0)
                     i = tl.load(receiver + edge, mask=is_edge, other=0)
-                    gate = _reload(_tile(work + _GATE_SLOT * slot_stride, row, F), edge_mask, hidden)
+                    gate = _reload(
+                        _tile(work + _GATE_SLOT * slot_stride, row, F), edge_mask, hidden
+                    )
                     # Fused or not, but the same for every edge.
                     v0 = tl.fma(
                         gate, tl.load(_tile(grad_vectors, 3 * i, F), mask=edge_mask, other=0.0), v0
                     )
                     v1 = tl.fma(
-                        gate, tl.load(_tile(grad_vectors, 3 * i + 1, F), mask=edge_mask, other=0.0), v1
+                        gate,
+                        tl.load(_tile(grad_vectors, 3 * i + 1, F), mask=edge_mask, other=0.0),
+                        v1,
                     )
                     v2 = tl.fma(
-                        gate, tl.load(_tile(grad_vectors, 3 * i + 2, F), mask=edge_mask, other=0.0), v2
+                        gate,
+                        tl.load(_tile(grad_vectors, 3 * i + 2, F), mask=edge_mask, other=0.0),
+                        v2,
                     )
         tl.store(_tile(d_hidden, atom, F), hidden, mask=mask)
         if HAS_VECTORS:
@@ -483,7 +501,11 @@ def atoms_kernel(
     row = row.to(tl.int64)
     feature = tl.arange(0, F)
     factor = tl.load(weight + feature[:, None] * stride_in + feature[None, :] * stride_out)
-    value = product_with(tl.load(_tile(rows, row, F), mask=mask, other=0.0), right_factor(factor, PRECISION), PRECISION)
+    value = product_with(
+        tl.load(_tile(rows, row, F), mask=mask, other=0.0),
+        right_factor(factor, PRECISION),
+        PRECISION,
+    )
     if HAS_BIAS:
         value += tl.load(bias + feature)[None, :]
     tl.store(_tile(result, row, F), value, mask=mask)
@@ -498,9 +520,13 @@ def _table(rows: dict[int, int], warps: dict[int, int]) -> LaunchTable:
     }
 
 
-HIDDEN_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
+HIDDEN_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 8, 128: 8})
 BLOCKS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 8, 128: 8})
-LAYER_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
+LAYER_LAUNCHES: LaunchTable = {
+    **_table({32: 64, 64: 32, 128: 32}, {32: 4, 64: 4, 128: 8}),
+    # A split factor is two: more warps hold it.
+    **{(architecture, 64, "fp32"): Launch({"ROWS": 64}, 8) for architecture in (80, 90)},
+}
 WEIGHTS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 8})
 ATOMS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
 SOURCES_LAUNCHES: LaunchTable = {
@@ -549,7 +575,12 @@ def _build(
     if precision == "bf16":
         types |= dict.fromkeys(("edge_features", "grad_edges", "d_edges"), "*bf16")
     types |= dict.fromkeys(_NUMBERS, "i32")
-    constexprs = {"F": width, "PRECISION": precision, "HAS_BIAS": True, "LAYER": int(name[-1] == "1")} | _ALL
+    constexprs = {
+        "F": width,
+        "PRECISION": precision,
+        "HAS_BIAS": True,
+        "LAYER": int(name[-1] == "1"),
+    } | _ALL
     names = set(kernel.arg_names)
     return KernelBuild(
         name=f"{name}[F={width}, {precision}]",

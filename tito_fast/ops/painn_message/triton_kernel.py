@@ -1,16 +1,23 @@
-"""Triton kernel of ``painn_message``: edges' MLPs, gates and sums over sources in one pass."""
+"""Triton kernel of ``painn_message``: edges' MLPs, gates and sums over sources in one pass.
+
+A program takes tiles of RECEIVERS atoms in turn, and of each atom ROWS / RECEIVERS edges at a time, a chunk. In a
+chunk it computes both MLPs' hidden rows, then COLUMNS features at a time the five output blocks, and adds their sums
+over sources to ``sum_scalars`` (n_atoms, F), ``sum_vectors`` and ``cross_sum`` (n_atoms, 3, F), which it alone reads
+and writes; ``new_edges`` (n_edges, F) are written once. The cross product with the receiver's vectors follows after
+the last chunk: Σ_j cross_ij (u_ij × v_i) = (Σ_j cross_ij u_ij) × v_i. Offsets within a tile fit 32 bits.
+"""
 
 import triton
 import triton.language as tl
 
+from tito_fast.ops.painn_message.triton_backward_kernel import backward_builds
+from tito_fast.ops.painn_message.triton_factor_kernel import product_with, right_factor
 from tito_fast.ops.triton_blocks import (
     IS_INTERPRETED,
     _to_bf16,
     norm_silu,
     sin_pi,
 )
-from tito_fast.ops.painn_message.triton_factor_kernel import product_with, right_factor
-from tito_fast.ops.painn_message.triton_backward_kernel import backward_builds
 from tito_fast.ops.triton_launch import TRITON_WIDTHS, KernelBuild, Launch, LaunchTable
 from tito_fast.types import PRODUCT_PRECISIONS
 
@@ -324,6 +331,8 @@ def _launch(rows: int, receivers: int, high: int, num_warps: int, *, columns: in
 
 FORWARD: LaunchTable = {
     (architecture, width, precision): _launch(64, 16, 1, 4, columns=32)
+    if precision == "ieee"
+    else _launch(32, 8, 1, 4, columns=16)
     for architecture in (80, 90)
     for width in (32, 64, 128)
     for precision in ("ieee", "fp32", "tf32", "bf16")
@@ -355,7 +364,10 @@ def aot_builds(architecture: int) -> list[KernelBuild]:
                     "PRECISION": precision,
                 }
                 known = {*constants, *launch.tile}
-                types = dict.fromkeys(_INDICES, "*i64") | {"n_atoms": "i32", "distance_length": "fp32"}
+                types = dict.fromkeys(_INDICES, "*i64") | {
+                    "n_atoms": "i32",
+                    "distance_length": "fp32",
+                }
                 if precision == "bf16":
                     types |= {"edges": "*bf16", "new_edges": "*bf16"}
                 builds.append(

@@ -79,7 +79,7 @@ def _forward(
         *filter_,
     )
     n_tiles = -(-n_atoms // launch.tile["RECEIVERS"])
-    with torch.cuda.device_of(scalars):
+    with torch.cuda.device_of(scalars):  # type: ignore[no-untyped-call]
         painn_message_fwd_kernel[(min(n_tiles, _most_programs(scalars.device)),)](
             *inputs,
             *outputs,
