@@ -13,10 +13,10 @@ the window:
 ======== =====================================================================================
 
 A window takes six launches: ``hidden_kernel`` (slots 0 to 5), ``blocks_kernel`` (gradients of the output blocks, and
-the gate), ``layer_kernel``
-twice (back through the hidden layers), ``sources_kernel`` (sums over the edges
-of a source) and ``weights_kernel`` (sums over all edges). Sums that go on from window to window are read, added to and
-written by the one program that owns them, row after row: they do not depend on where windows end.
+the gate), ``layer_kernel`` twice (back through the hidden layers), ``sources_kernel`` (sums over the edges of a
+source) and ``weights_kernel`` (sums over all edges). Sums that go on from window to window are read, added to and
+written by the one program that owns them, row after row. Those over the edges of a source do not depend on where
+windows end.
 
 "Half" 0 is phi, half 1 the filter. ``first``, ``second`` (2, F, F), ``last`` (2, 5, F, F), ``last_bias`` (2, 5, F) and
 ``norms`` (2, 6, F) hold the parameters of both; rows of ``norms`` are bias, scale and shift of the first hidden layer,
@@ -27,11 +27,11 @@ bias, is ``source_part`` (n_atoms, F).
 import triton
 import triton.language as tl
 
+from tito_fast.ops.painn_message.triton_factor_kernel import product_with, right_factor
 from tito_fast.ops.triton_blocks import (
     encode_distances,
     norm_silu_backward,
     normalized,
-    product,
     sigmoid,
     sin_pi,
 )
@@ -52,17 +52,17 @@ def _tile(base, row, F: tl.constexpr):
 
 
 @triton.jit
-def _forward_weight(weight, F: tl.constexpr):
+def _forward_weight(weight, F: tl.constexpr, PRECISION: tl.constexpr):
     """Return a weight (out, in) as the right factor of ``inputs @ weight.T``, (in, out)."""
     feature = tl.arange(0, F)
-    return tl.load(weight + feature[None, :] * F + feature[:, None])
+    return right_factor(tl.load(weight + feature[None, :] * F + feature[:, None]), PRECISION)
 
 
 @triton.jit
-def _backward_weight(weight, F: tl.constexpr):
+def _backward_weight(weight, F: tl.constexpr, PRECISION: tl.constexpr):
     """Return a weight (out, in) as the right factor of ``gradients @ weight``."""
     feature = tl.arange(0, F)
-    return tl.load(weight + feature[:, None] * F + feature[None, :])
+    return right_factor(tl.load(weight + feature[:, None] * F + feature[None, :]), PRECISION)
 
 
 @triton.jit
@@ -142,7 +142,7 @@ def hidden_kernel(
     _keep(_tile(kept, row, F), inputs, mask)
     feature = tl.arange(0, F)
     norms += half * 6 * F
-    hidden = product(inputs, _forward_weight(first + half * F * F, F), PRECISION)
+    hidden = product_with(inputs, _forward_weight(first + half * F * F, F, PRECISION), PRECISION)
     hidden += _first_bias(half, source_part, source, edge, norms, is_row, F)
     unit, _ = normalized(hidden, F)
     affine = (
@@ -150,7 +150,7 @@ def hidden_kernel(
     )
     hidden = affine * sigmoid(affine)
     _keep(_tile(kept + slot_stride, row, F), hidden, mask)
-    hidden = product(hidden, _forward_weight(second + half * F * F, F), PRECISION)
+    hidden = product_with(hidden, _forward_weight(second + half * F * F, F, PRECISION), PRECISION)
     unit, _ = normalized(hidden + tl.load(norms + 3 * F + feature)[None, :], F)
     affine = (
         unit * tl.load(norms + 4 * F + feature)[None, :] + tl.load(norms + 5 * F + feature)[None, :]
@@ -222,10 +222,15 @@ def blocks_kernel(
         feature = tl.arange(0, F)
         phi_bias = tl.load(last_bias + block * F + feature)[None, :]
         phi = _reload(_tile(work + 2 * slot_stride, row, F), mask, phi_bias)
-        phi = product(phi, _forward_weight(last + block * F * F, F), PRECISION) + phi_bias
+        phi = (
+            product_with(phi, _forward_weight(last + block * F * F, F, PRECISION), PRECISION)
+            + phi_bias
+        )
         filter_bias = tl.load(last_bias + (5 + block) * F + feature)[None, :]
         filter_ = _reload(_tile(work + 5 * slot_stride, row, F), mask, filter_bias)
-        filter_ = product(filter_, _forward_weight(last + (5 + block) * F * F, F), PRECISION)
+        filter_ = product_with(
+            filter_, _forward_weight(last + (5 + block) * F * F, F, PRECISION), PRECISION
+        )
         filter_ += filter_bias
 
         edge = tl.load(source_edges + start + row, mask=is_row, other=0)
@@ -331,7 +336,9 @@ def layer_kernel(
 
     bias = tl.load(norms + 3 * F * LAYER + feature)[None, :]
     hidden = _reload(_tile(kept, row, F), mask, bias)
-    hidden = product(hidden, _forward_weight(second if LAYER == 1 else first, F), PRECISION)
+    hidden = product_with(
+        hidden, _forward_weight(second if LAYER == 1 else first, F, PRECISION), PRECISION
+    )
     if LAYER == 1:
         hidden += bias
     else:
@@ -343,11 +350,11 @@ def layer_kernel(
         for block in range(5):
             if _is_there(block, HAS_VECTORS, HAS_EDGES):
                 of_block = _reload(_tile(gradients + (1 + block) * slot_stride, row, F), mask, bias)
-                weight = _backward_weight(last + (5 * half + block) * F * F, F)
-                gradient += product(of_block, weight, PRECISION)
+                weight = _backward_weight(last + (5 * half + block) * F * F, F, PRECISION)
+                gradient += product_with(of_block, weight, PRECISION)
     else:
         gradient = _reload(_tile(gradients + slot_stride, row, F), mask, bias)
-        gradient = product(gradient, _backward_weight(second, F), PRECISION)
+        gradient = product_with(gradient, _backward_weight(second, F, PRECISION), PRECISION)
     tl.debug_barrier()
     scale = tl.load(norms + (3 * LAYER + 1) * F + feature)
     shift = tl.load(norms + (3 * LAYER + 2) * F + feature)
@@ -359,12 +366,12 @@ def layer_kernel(
     if LAYER == 0:
         tl.debug_barrier()
         if half == 0:
-            d_inputs = product(gradient, _backward_weight(first, F), PRECISION)
+            d_inputs = product_with(gradient, _backward_weight(first, F, PRECISION), PRECISION)
             if ADDS_EDGES:
                 d_inputs += _read(grad_edges, edge, mask, F)
             _keep(_tile(d_edges, edge, F), d_inputs, mask)
         elif WANTS_GEOMETRY:
-            d_inputs = product(gradient, _backward_weight(first, F), PRECISION)
+            d_inputs = product_with(gradient, _backward_weight(first, F, PRECISION), PRECISION)
             pair = tl.load(edge_pair + edge, mask=is_row, other=0)
             distance = tl.load(distances + pair, mask=is_row, other=0.0)
             slope = _encoding_slope(distance, F)
@@ -502,7 +509,7 @@ def weights_kernel(
             mask = (row < high)[:, None]
             gradient = _reload(_tile(gradients, row, F), mask, total)
             inputs = _reload(_tile(activations, row, F), mask, total)
-            total += product(tl.trans(gradient), inputs, PRECISION)
+            total += product_with(tl.trans(gradient), right_factor(inputs, PRECISION), PRECISION)
             bias += tl.sum(gradient, axis=0)
         tl.store(weight_tile, total)
         tl.store(bias_row, bias)
@@ -528,7 +535,11 @@ def atoms_kernel(
     row = row.to(tl.int64)
     feature = tl.arange(0, F)
     factor = tl.load(weight + feature[:, None] * stride_in + feature[None, :] * stride_out)
-    value = product(tl.load(_tile(rows, row, F), mask=mask, other=0.0), factor, PRECISION)
+    value = product_with(
+        tl.load(_tile(rows, row, F), mask=mask, other=0.0),
+        right_factor(factor, PRECISION),
+        PRECISION,
+    )
     if HAS_BIAS:
         value += tl.load(bias + feature)[None, :]
     tl.store(_tile(result, row, F), value, mask=mask)
@@ -543,9 +554,13 @@ def _table(rows: dict[int, int], warps: dict[int, int]) -> LaunchTable:
     }
 
 
-HIDDEN_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
+HIDDEN_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 8, 128: 8})
 BLOCKS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 8, 128: 8})
-LAYER_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
+LAYER_LAUNCHES: LaunchTable = {
+    **_table({32: 64, 64: 32, 128: 32}, {32: 4, 64: 4, 128: 8}),
+    # A split factor is two: more warps hold it.
+    **{(architecture, 64, "fp32"): Launch({"ROWS": 64}, 8) for architecture in (80, 90)},
+}
 WEIGHTS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 8})
 ATOMS_LAUNCHES = _table({32: 64, 64: 64, 128: 32}, {32: 4, 64: 4, 128: 4})
 SOURCES_LAUNCHES: LaunchTable = {
@@ -577,7 +592,7 @@ def backward_builds(architecture: int) -> list[KernelBuild]:
         ("atoms", atoms_kernel, ATOMS_LAUNCHES),
     )
     return [
-        _build(f"painn_message_backward_{name}", kernel, table, (architecture, width, precision))
+        _build(f"painn_message_bwd_{name}", kernel, table, (architecture, width, precision))
         for name, kernel, table in known
         for width in (32, 64, 128)
         for precision in ("tf32", "bf16", "fp32", *(("ieee",) if width == 64 else ()))
@@ -591,6 +606,8 @@ def _build(
     launch = table[key]
     types = dict.fromkeys(_FLOATS, "*fp32") | dict.fromkeys(_INDICES, "*i64")
     types |= dict.fromkeys(_WORK, "*bf16" if precision == "bf16" else "*fp32")
+    if precision == "bf16":
+        types |= dict.fromkeys(("edge_features", "grad_edges", "d_edges"), "*bf16")
     types |= dict.fromkeys(_NUMBERS, "i32")
     constexprs = {
         "F": width,
@@ -601,7 +618,7 @@ def _build(
     } | _ALL
     names = set(kernel.arg_names)
     return KernelBuild(
-        name=f"{name}_{width}_{precision}",
+        name=f"{name}[F={width}, {precision}]",
         kernel=kernel,
         signature={each: types[each] for each in kernel.arg_names if each in types},
         constexprs={each: value for each, value in constexprs.items() if each in names},

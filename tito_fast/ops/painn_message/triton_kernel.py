@@ -1,16 +1,25 @@
-"""Triton kernel of ``painn_message``: edges' MLPs, gates and sums over sources in one pass."""
+"""Triton kernel of ``painn_message``: edges' MLPs, gates and sums over sources in one pass.
+
+A program takes tiles of RECEIVERS atoms in turn, and of each atom ROWS / RECEIVERS edges at a time, a chunk. In a
+chunk it computes both MLPs' hidden rows, then COLUMNS features at a time the five output blocks, and adds their sums
+over sources to ``sum_scalars`` (n_atoms, F), ``sum_vectors`` and ``cross_sum`` (n_atoms, 3, F), which it alone reads
+and writes; ``new_edges`` (n_edges, F) are written once. The cross product with the receiver's vectors follows after
+the last chunk: Σ_j cross_ij (u_ij × v_i) = (Σ_j cross_ij u_ij) × v_i. Offsets within a tile fit 32 bits.
+"""
 
 import triton
 import triton.language as tl
 
+from tito_fast.ops.painn_message.triton_backward_kernel import backward_builds
+from tito_fast.ops.painn_message.triton_factor_kernel import product_with, right_factor
 from tito_fast.ops.triton_blocks import (
     IS_INTERPRETED,
     _to_bf16,
     norm_silu,
-    product,
     sin_pi,
 )
-from tito_fast.ops.triton_launch import KernelBuild, Launch, LaunchTable
+from tito_fast.ops.triton_launch import TRITON_WIDTHS, KernelBuild, Launch, LaunchTable
+from tito_fast.types import PRODUCT_PRECISIONS
 
 
 @triton.jit
@@ -21,29 +30,12 @@ def _block(
     ROW: tl.constexpr,
     N_INPUTS: tl.constexpr,
     N_OUTPUTS: tl.constexpr,
-    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
-    """Return a block of ``weight`` (outputs, inputs), ROW numbers a row, transposed: (N_INPUTS, N_OUTPUTS)."""
+    """Return a block of ``weight`` (outputs, inputs), ROW numbers a row, as the right factor (N_INPUTS, N_OUTPUTS)."""
     output = first_output + tl.arange(0, N_OUTPUTS)
     offset = output[None, :] * ROW + first_input + tl.arange(0, N_INPUTS)[:, None]
-    return tl.load(weight + offset).to(DTYPE)
-
-
-@triton.jit
-def _last_blocks(
-    weight,
-    zero,
-    SECTION: tl.constexpr,
-    WIDTH: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    DTYPE: tl.constexpr,
-):
-    """Return a section of the last weight in blocks of COLUMNS outputs."""
-    blocks = (_block(weight, SECTION * WIDTH + zero, 0, WIDTH, WIDTH, COLUMNS, DTYPE),)
-    for part in tl.static_range(1, WIDTH // COLUMNS):
-        first = SECTION * WIDTH + part * COLUMNS + zero
-        blocks = blocks + (_block(weight, first, 0, WIDTH, WIDTH, COLUMNS, DTYPE),)
-    return blocks
+    return right_factor(tl.load(weight + offset), PRECISION)
 
 
 @triton.jit
@@ -59,32 +51,23 @@ def _encode(dist, length, WIDTH: tl.constexpr):
 def _outputs(
     h,
     g,
-    phi_blocks,
-    filter_blocks,
     phi_last,
     phi_bias,
     filter_last,
     filter_bias,
-    zero,
+    first_column,
     SECTION: tl.constexpr,
-    PART: tl.constexpr,
     WIDTH: tl.constexpr,
     COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
-    KEEPS_WEIGHTS: tl.constexpr,
-    DTYPE: tl.constexpr,
 ):
     """Return columns of one of the five blocks of phi times those of the filter, (rows, COLUMNS)."""
-    first = SECTION * WIDTH + PART * COLUMNS + zero
+    first = SECTION * WIDTH + first_column
     column = first + tl.arange(0, COLUMNS)
-    if KEEPS_WEIGHTS:
-        w = phi_blocks[PART]
-        f = filter_blocks[PART]
-    else:
-        w = _block(phi_last, first, 0, WIDTH, WIDTH, COLUMNS, DTYPE)
-        f = _block(filter_last, first, 0, WIDTH, WIDTH, COLUMNS, DTYPE)
-    of_phi = product(h, w, PRECISION) + tl.load(phi_bias + column)[None, :]
-    return of_phi * (product(g, f, PRECISION) + tl.load(filter_bias + column)[None, :])
+    w = _block(phi_last, first, 0, WIDTH, WIDTH, COLUMNS, PRECISION)
+    f = _block(filter_last, first, 0, WIDTH, WIDTH, COLUMNS, PRECISION)
+    of_phi = product_with(h, w, PRECISION) + tl.load(phi_bias + column)[None, :]
+    return of_phi * (product_with(g, f, PRECISION) + tl.load(filter_bias + column)[None, :])
 
 
 @triton.jit
@@ -164,7 +147,6 @@ def painn_message_fwd_kernel(
     ROWS: tl.constexpr,
     HIGH: tl.constexpr,
     COLUMNS: tl.constexpr,
-    KEEPS_WEIGHTS: tl.constexpr,
 ):
     DTYPE: tl.constexpr = scalars.dtype.element_ty
     SOURCES: tl.constexpr = ROWS // RECEIVERS
@@ -177,28 +159,6 @@ def painn_message_fwd_kernel(
     row = tl.arange(0, ROWS)
     row_receiver = row // 16 % GROUPS * (8 // LANES) + row % 8 // LANES
     row_source = (row // (16 * GROUPS) * 2 + row // 8 % 2) * LANES + row % LANES
-
-    if KEEPS_WEIGHTS:
-        w1s = _block(phi_first, 0, 0, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
-        w1e = _block(phi_first, 0, WIDTH, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
-        w2 = _block(phi_second, 0, 0, WIDTH, WIDTH, WIDTH, DTYPE)
-        f1 = _block(filter_first, 0, 0, WIDTH, WIDTH, WIDTH, DTYPE)
-        f2 = _block(filter_second, 0, 0, WIDTH, WIDTH, WIDTH, DTYPE)
-        w_dir = _last_blocks(phi_last, 0, 1, WIDTH, COLUMNS, DTYPE)
-        f_dir = _last_blocks(filter_last, 0, 1, WIDTH, COLUMNS, DTYPE)
-        w_ds = _last_blocks(phi_last, 0, 2, WIDTH, COLUMNS, DTYPE)
-        f_ds = _last_blocks(filter_last, 0, 2, WIDTH, COLUMNS, DTYPE)
-        if HAS_VECTORS:
-            w_gate = _last_blocks(phi_last, 0, 0, WIDTH, COLUMNS, DTYPE)
-            f_gate = _last_blocks(filter_last, 0, 0, WIDTH, COLUMNS, DTYPE)
-            w_cross = _last_blocks(phi_last, 0, 4, WIDTH, COLUMNS, DTYPE)
-            f_cross = _last_blocks(filter_last, 0, 4, WIDTH, COLUMNS, DTYPE)
-        if HAS_EDGES:
-            w_de = _last_blocks(phi_last, 0, 3, WIDTH, COLUMNS, DTYPE)
-            f_de = _last_blocks(filter_last, 0, 3, WIDTH, COLUMNS, DTYPE)
-    else:
-        w_dir, f_dir, w_ds, f_ds, w_gate, f_gate = 0, 0, 0, 0, 0, 0
-        w_cross, f_cross, w_de, f_de = 0, 0, 0, 0
 
     for tile in range(tl.program_id(0), tl.cdiv(n_atoms, RECEIVERS), tl.num_programs(0)):
         # Offsets from here fit 32 bits, so that fewer registers hold them.
@@ -236,18 +196,16 @@ def painn_message_fwd_kernel(
             j_feature = j[:, None] * WIDTH + feature[None, :]
             has_sums = is_atom & (chunk > 0)
 
-            if not KEEPS_WEIGHTS:
-                f1 = _block(filter_first, zero, 0, WIDTH, WIDTH, WIDTH, DTYPE)
-            hidden = product(tl.trans(_encode(dist, distance_length, WIDTH)), f1, PRECISION)
+            f1 = _block(filter_first, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
+            hidden = product_with(tl.trans(_encode(dist, distance_length, WIDTH)), f1, PRECISION)
             hidden = norm_silu(
                 hidden + tl.load(filter_first_bias + at)[None, :],
                 tl.load(filter_first_scale + at),
                 tl.load(filter_first_shift + at),
                 WIDTH,
             )
-            if not KEEPS_WEIGHTS:
-                f2 = _block(filter_second, zero, 0, WIDTH, WIDTH, WIDTH, DTYPE)
-            hidden = product(hidden, f2, PRECISION)
+            f2 = _block(filter_second, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
+            hidden = product_with(hidden, f2, PRECISION)
             g = norm_silu(
                 hidden + tl.load(filter_second_bias + at)[None, :],
                 tl.load(filter_second_scale + at),
@@ -255,22 +213,20 @@ def painn_message_fwd_kernel(
                 WIDTH,
             )
 
-            if not KEEPS_WEIGHTS:
-                w1e = _block(phi_first, zero, WIDTH, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
-                w1s = _block(phi_first, zero, 0, 2 * WIDTH, WIDTH, WIDTH, DTYPE)
+            w1e = _block(phi_first, zero, WIDTH, 2 * WIDTH, WIDTH, WIDTH, PRECISION)
+            w1s = _block(phi_first, zero, 0, 2 * WIDTH, WIDTH, WIDTH, PRECISION)
             e_ij = tl.load(tile_edges + e_feature, mask=mask, other=0.0).to(DTYPE)
             s_j = tl.load(tile_scalars + j_feature, mask=mask, other=0.0)
-            hidden = product(e_ij, w1e, PRECISION)
-            hidden += product(s_j, w1s, PRECISION)
+            hidden = product_with(e_ij, w1e, PRECISION)
+            hidden += product_with(s_j, w1s, PRECISION)
             hidden = norm_silu(
                 hidden + tl.load(phi_first_bias + at)[None, :],
                 tl.load(phi_first_scale + at),
                 tl.load(phi_first_shift + at),
                 WIDTH,
             )
-            if not KEEPS_WEIGHTS:
-                w2 = _block(phi_second, zero, 0, WIDTH, WIDTH, WIDTH, DTYPE)
-            hidden = product(hidden, w2, PRECISION)
+            w2 = _block(phi_second, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
+            hidden = product_with(hidden, w2, PRECISION)
             h = norm_silu(
                 hidden + tl.load(phi_second_bias + at)[None, :],
                 tl.load(phi_second_scale + at),
@@ -284,34 +240,33 @@ def painn_message_fwd_kernel(
             u_y = tl.load(u + 1, mask=is_edge, other=0.0)[:, None]
             u_z = tl.load(u + 2, mask=is_edge, other=0.0)[:, None]
 
-            for part in tl.static_range(WIDTH // COLUMNS):
-                zero = _zero_of(chunk)
-                column = part * COLUMNS + zero + tl.arange(0, COLUMNS)
+            for first_column in range(0, WIDTH + zero, COLUMNS):
+                column = first_column + tl.arange(0, COLUMNS)
                 i_scalar = i[:, None] * WIDTH + column[None, :]
                 i_vector = i[:, None] * (3 * WIDTH) + column[None, :]
                 if HAS_EDGES:
                     de = _outputs(
-                        h, g, w_de, f_de, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                        zero, 3, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                        h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                        first_column, 3, WIDTH, COLUMNS, PRECISION,
                     )  # fmt: skip
-                    e_feature = e[:, None] * WIDTH + column[None, :]
+                    e_column = e[:, None] * WIDTH + column[None, :]
                     if ADDS_EDGES:
-                        de += tl.load(tile_edges + e_feature, mask=mask, other=0.0).to(DTYPE)
+                        de += tl.load(tile_edges + e_column, mask=mask, other=0.0).to(DTYPE)
                     if new_edges.dtype.element_ty == tl.bfloat16:
                         de = _to_bf16(de)
-                    tl.store(tile_new_edges + e_feature, de, mask=mask)
+                    tl.store(tile_new_edges + e_column, de, mask=mask)
 
                 ds = _outputs(
-                    h, g, w_ds, f_ds, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                    zero, 2, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                    h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                    first_column, 2, WIDTH, COLUMNS, PRECISION,
                 )  # fmt: skip
                 ds = _sum_sources(tl.where(mask, ds, 0.0), RECEIVERS, HIGH, COLUMNS)
                 _add(tile_sum_scalars + i_scalar, ds, has_sums, is_atom)
 
                 if HAS_VECTORS:
                     cross = _outputs(
-                        h, g, w_cross, f_cross, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                        zero, 4, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                        h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                        first_column, 4, WIDTH, COLUMNS, PRECISION,
                     )  # fmt: skip
                     c = _sum_sources(cross * u_x, RECEIVERS, HIGH, COLUMNS)
                     _add(tile_cross_sum + i_vector, c, has_sums, is_atom)
@@ -324,16 +279,16 @@ def painn_message_fwd_kernel(
                 # the products' layout.
                 if HAS_VECTORS:
                     gate = _outputs(
-                        h, g, w_gate, f_gate, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                        zero, 0, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                        h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                        first_column, 0, WIDTH, COLUMNS, PRECISION,
                     )  # fmt: skip
                     v_j = tile_vectors + j[:, None] * (3 * WIDTH) + column[None, :]
                     dv_x = gate * tl.load(v_j, mask=mask, other=0.0)
                     dv_y = gate * tl.load(v_j + WIDTH, mask=mask, other=0.0)
                     dv_z = gate * tl.load(v_j + 2 * WIDTH, mask=mask, other=0.0)
                 direction = _outputs(
-                    h, g, w_dir, f_dir, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                    zero, 1, part, WIDTH, COLUMNS, PRECISION, KEEPS_WEIGHTS, DTYPE,
+                    h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
+                    first_column, 1, WIDTH, COLUMNS, PRECISION,
                 )  # fmt: skip
                 if HAS_VECTORS:
                     dv_x += direction * u_x
@@ -364,22 +319,69 @@ def painn_message_fwd_kernel(
             _add(tile_sum_vectors + i_vector + 2 * WIDTH, c_x * v_y - c_y * v_x, is_atom, is_atom)
 
 
-def _launch(
-    rows: int, receivers: int, high: int, num_warps: int, *, columns: int, keeps: bool = False
-) -> Launch:
+def _launch(rows: int, receivers: int, high: int, num_warps: int, *, columns: int) -> Launch:
     tile = {
         "ROWS": rows,
         "RECEIVERS": receivers,
         "HIGH": high,
         "COLUMNS": columns,
-        "KEEPS_WEIGHTS": keeps,
     }
     return Launch(tile=tile, num_warps=num_warps)
 
 
 FORWARD: LaunchTable = {
     (architecture, width, precision): _launch(64, 16, 1, 4, columns=32)
+    if precision == "ieee"
+    else _launch(32, 8, 1, 4, columns=16)
     for architecture in (80, 90)
     for width in (32, 64, 128)
     for precision in ("ieee", "fp32", "tf32", "bf16")
 }
+
+_INDICES = ("source", "edge_ptr", "edge_pair")
+_LAYERS = {
+    "": (True, True),
+    ", first": (False, True),
+    ", last": (True, False),
+}
+"""Whether a layer has vectors, and whether it has new edges."""
+
+
+def aot_builds(architecture: int) -> list[KernelBuild]:
+    """Return the kernels that models use, those of the backward included."""
+    builds = []
+    for width in TRITON_WIDTHS:
+        for precision in PRODUCT_PRECISIONS:
+            if precision == "ieee" and width != 64:
+                continue
+            launch = FORWARD[architecture, width, precision]
+            for layer, (has_vectors, has_edges) in _LAYERS.items():
+                constants = {
+                    "HAS_VECTORS": has_vectors,
+                    "HAS_EDGES": has_edges,
+                    "ADDS_EDGES": has_edges,
+                    "WIDTH": width,
+                    "PRECISION": precision,
+                }
+                known = {*constants, *launch.tile}
+                types = dict.fromkeys(_INDICES, "*i64") | {
+                    "n_atoms": "i32",
+                    "distance_length": "fp32",
+                }
+                if precision == "bf16":
+                    types |= {"edges": "*bf16", "new_edges": "*bf16"}
+                builds.append(
+                    KernelBuild(
+                        name=f"painn_message_fwd[F={width}, {precision}{layer}]",
+                        kernel=painn_message_fwd_kernel,
+                        signature={
+                            each: types.get(each, "*fp32")
+                            for each in painn_message_fwd_kernel.arg_names
+                            if each not in known
+                        },
+                        constexprs=constants,
+                        launch=launch,
+                        is_hot=precision != "ieee",
+                    )
+                )
+    return builds + backward_builds(architecture)
