@@ -155,9 +155,16 @@ class _StepPlan:
             batch_ptr=batch_ptr,
             sigma=self._sigma,
         )
-        features = op_network.condition(network, graph, self._current)
+        packed = op_network.pack(network, graph.kernels)
+        features = op_network.condition(network, graph, self._current, packed=packed)
         velocity = op_network.velocity(
-            network, graph, features, x_t, encodings=self._encodings, vectors=self._vectors
+            network,
+            graph,
+            features,
+            x_t,
+            encodings=self._encodings,
+            vectors=self._vectors,
+            packed=packed,
         )
         error = (velocity - (self._x_1 - self._x_0)).square().sum(dim=-1)
         return torch.dot(error, self._atom_weight)

@@ -3,7 +3,9 @@
 A layer keeps its inputs only; the ops compute the rest again in their backward.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.models.tito.graph import EdgeList, cutoff_edges
-from tito_fast.models.tito.layers import Layer, Update, mlp_parameters
+from tito_fast.models.tito.layers import Layer, Message, Update, mlp_parameters
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.ops import (
     EdgeGeometry,
@@ -27,6 +29,7 @@ from tito_fast.ops import (
     readout_step,
     time_embed,
 )
+from tito_fast.ops.painn_message.triton_pack import PackedWeights, pack_weights
 from tito_fast.types import Backend, ProductPrecision
 
 
@@ -56,6 +59,22 @@ class Graph:
     edge_type: Tensor  # (n_edges,) int64
     message: MessageGraph
     kernels: Kernels
+
+
+Packed = Mapping[Message, PackedWeights]
+"""Weights of messages as their kernels read them."""
+
+_NOTHING: Packed = MappingProxyType({})
+
+
+def pack(network: TitoNetwork, kernels: Kernels) -> Packed:
+    """Round the weights of all messages at once, for as many evaluations as follow; empty without Triton."""
+    if kernels.backend != "triton":
+        return {}
+    nets = (network.condition, network.velocity)
+    messages = [layer.message for net in nets for layer in net.layers]
+    parameters = [(mlp_parameters(each.phi), mlp_parameters(each.filter)) for each in messages]
+    return dict(zip(messages, pack_weights(parameters, kernels.precision), strict=True))
 
 
 class Features(NamedTuple):
@@ -100,7 +119,9 @@ def cutoff_graph(
     return make_graph(batch, cutoff_edges(edges, *positions, scaled_cutoff=cutoff), kernels)
 
 
-def condition(network: TitoNetwork, graph: Graph, positions: Tensor) -> Features:
+def condition(
+    network: TitoNetwork, graph: Graph, positions: Tensor, *, packed: Packed = _NOTHING
+) -> Features:
     """Run the conditioning network; of its readout only the scalars are computed."""
     net, kernels = network.condition, graph.kernels
     edges = edge_embed(graph.edge_type, net.bond_embedding.weight, backend=kernels.backend)
@@ -114,7 +135,15 @@ def condition(network: TitoNetwork, graph: Graph, positions: Tensor) -> Features
     layers = list(net.layers)
     for index, layer in enumerate(layers):
         is_last = index + 1 == len(layers)
-        state = _run_layer(layer, graph, geometry, state, has_edges=True, wants_vectors=not is_last)
+        state = _run_layer(
+            layer,
+            graph,
+            geometry,
+            state,
+            packed.get(layer.message),
+            has_edges=True,
+            wants_vectors=not is_last,
+        )
     parameters = mlp_parameters(net.readout.mlp)
     scalars = mlp(
         state.scalars,
@@ -133,6 +162,7 @@ def velocity(
     *,
     encodings: Tensor,
     vectors: Tensor,
+    packed: Packed = _NOTHING,
 ) -> Tensor:
     """Return ``center(x_t + readout)``, (n_atoms, 3); ``encodings`` are those of a molecule end to end."""
     net, kernels = network.velocity, graph.kernels
@@ -153,6 +183,7 @@ def velocity(
             graph,
             geometry,
             state,
+            packed.get(layer.message),
             has_edges=index + 1 < len(layers),
             wants_vectors=True,
         )
@@ -179,6 +210,7 @@ def _run_layer(
     graph: Graph,
     geometry: EdgeGeometry,
     state: _State,
+    packed: PackedWeights | None,
     *,
     has_edges: bool,
     wants_vectors: bool,
@@ -202,6 +234,7 @@ def _run_layer(
         adds_edges=not message.is_reduced,
         precision=kernels.precision,
         backend=kernels.backend,
+        packed=packed,
     )
     ds, dv, edges = sums.scalars, sums.vectors, sums.edges
     if message.is_reduced:

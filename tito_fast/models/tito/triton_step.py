@@ -109,7 +109,8 @@ class StepPlan:
             raise RuntimeError("network: expected one that is alive, got none")
         graph, shape = self._static.graph, self._static.shape
         batch_ptr = graph.message.batch_ptr
-        features = op_network.condition(network, graph, buffers.positions)
+        packed = op_network.pack(network, graph.kernels)
+        features = op_network.condition(network, graph, buffers.positions, packed=packed)
         n_features = network.config.n_features
         vector_rows = _NoiseRows.of(batch_ptr, 3 * n_features)
         fixed: Tensor | None = None
@@ -130,6 +131,7 @@ class StepPlan:
                 x_t,
                 encodings=buffers.encodings[evaluation],
                 vectors=vectors,
+                packed=packed,
             )
 
         base = self._normal(_NoiseRows.of(batch_ptr, 3), BASE_STREAM, 0).view(-1, 3)

@@ -9,6 +9,7 @@ from tito_fast.ops.mlp_parameters import MlpParameters, triton_mlp_problem
 from tito_fast.ops.painn_message import native
 from tito_fast.ops.painn_message.graph import MessageGraph
 from tito_fast.ops.painn_message.reference import painn_message_reference
+from tito_fast.ops.painn_message.triton_pack import PackedWeights
 from tito_fast.ops.resolve import resolve_backend
 from tito_fast.ops.triton_launch import check_product
 from tito_fast.types import Backend, ProductPrecision
@@ -54,6 +55,7 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     adds_edges: bool = True,
     backend: Backend = "auto",
     precision: ProductPrecision = "ieee",
+    packed: PackedWeights | None = None,
 ) -> MessageResult:
     """Send scalars, vectors and edge features along the edges and sum them over sources.
 
@@ -90,6 +92,9 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     precision
         How backend ``triton`` multiplies: ``ieee``, ``fp32`` (three bf16 products), ``tf32`` or ``bf16``; the others
         know ``ieee`` only.
+    packed
+        What :func:`tito_fast.ops.painn_message.triton_pack.pack_weights` made of ``phi`` and ``filter_`` in this
+        precision, for ``triton``, which else does so at every call.
 
     Returns
     -------
@@ -152,7 +157,7 @@ def painn_message(  # noqa: PLR0913, the layer as it is
         from tito_fast.ops.painn_message import triton_op  # noqa: PLC0415  Triton is optional
 
         ds, dv, edges = triton_op.painn_message_triton(
-            tensors, graph, phi, filter_, options, precision
+            tensors, graph, phi, filter_, options, precision, packed
         )
     else:
         ds, dv, edges = painn_message_reference(

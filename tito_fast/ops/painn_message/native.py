@@ -279,7 +279,7 @@ class _Message(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401
         op: str,
         graph: list[Tensor],
-        options: tuple[float | bool | str, ...],
+        options: tuple[Any, ...],
         *inputs: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         tensors, phi, filter_ = inputs[:5], inputs[5 : 5 + _N_MLP], inputs[5 + _N_MLP :]
@@ -316,7 +316,8 @@ class _Message(torch.autograd.Function):
             list(inputs[5 + _N_MLP :]),
             *ctx.options[:_N_OPTIONS],
             wants_geometry,
-            *ctx.options[_N_OPTIONS:],
+            # The precision, if there is one; what is packed for the forward is the forward's alone.
+            *ctx.options[_N_OPTIONS : _N_OPTIONS + 1],
         )
         needed = ctx.needs_input_grad[3:]
         return (
@@ -342,7 +343,7 @@ def register_message_gradient(op: str) -> None:
         graph: list[Tensor],
         phi: list[Tensor],
         filter_: list[Tensor],
-        *options: float | bool | str,
+        *options: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         tensors = (scalars, vectors, edge_features, pair_dist, vec_saturated)
         inputs = (*tensors, *phi, *filter_)

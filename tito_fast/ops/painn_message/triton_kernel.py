@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from tito_fast.ops.painn_message.triton_backward_kernel import backward_builds
-from tito_fast.ops.painn_message.triton_factor_kernel import product_with, right_factor
+from tito_fast.ops.painn_message.triton_factor_kernel import product_with
 from tito_fast.ops.triton_blocks import (
     IS_INTERPRETED,
     _to_bf16,
@@ -25,6 +25,7 @@ from tito_fast.types import PRODUCT_PRECISIONS
 @triton.jit
 def _block(
     weight,
+    low_offset,
     first_output,
     first_input,
     ROW: tl.constexpr,
@@ -35,7 +36,11 @@ def _block(
     """Return a block of ``weight`` (outputs, inputs), ROW numbers a row, as the right factor (N_INPUTS, N_OUTPUTS)."""
     output = first_output + tl.arange(0, N_OUTPUTS)
     offset = output[None, :] * ROW + first_input + tl.arange(0, N_INPUTS)[:, None]
-    return right_factor(tl.load(weight + offset), PRECISION)
+    high = tl.load(weight + offset)
+    low = high
+    if PRECISION == "fp32":
+        low = tl.load(weight + tl.multiple_of(low_offset, 16) + offset)
+    return high, low
 
 
 @triton.jit
@@ -55,6 +60,7 @@ def _outputs(
     phi_bias,
     filter_last,
     filter_bias,
+    low_offset,
     first_column,
     SECTION: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -64,8 +70,8 @@ def _outputs(
     """Return columns of one of the five blocks of phi times those of the filter, (rows, COLUMNS)."""
     first = SECTION * WIDTH + first_column
     column = first + tl.arange(0, COLUMNS)
-    w = _block(phi_last, first, 0, WIDTH, WIDTH, COLUMNS, PRECISION)
-    f = _block(filter_last, first, 0, WIDTH, WIDTH, COLUMNS, PRECISION)
+    w = _block(phi_last, low_offset, first, 0, WIDTH, WIDTH, COLUMNS, PRECISION)
+    f = _block(filter_last, low_offset, first, 0, WIDTH, WIDTH, COLUMNS, PRECISION)
     of_phi = product_with(h, w, PRECISION) + tl.load(phi_bias + column)[None, :]
     return of_phi * (product_with(g, f, PRECISION) + tl.load(filter_bias + column)[None, :])
 
@@ -102,7 +108,7 @@ def _add(address, x, has_sum, is_atom):
     tl.store(address, tl.load(address, mask=has_sum, other=0.0) + x, mask=is_atom)
 
 
-@triton.jit(do_not_specialize=["n_atoms"])
+@triton.jit(do_not_specialize=["n_atoms", "low_offset"])
 def painn_message_fwd_kernel(
     scalars,
     vectors,
@@ -138,6 +144,7 @@ def painn_message_fwd_kernel(
     cross_sum,
     n_atoms,
     distance_length,
+    low_offset,
     HAS_VECTORS: tl.constexpr,
     HAS_EDGES: tl.constexpr,
     ADDS_EDGES: tl.constexpr,
@@ -162,26 +169,26 @@ def painn_message_fwd_kernel(
 
     for tile in range(tl.program_id(0), tl.cdiv(n_atoms, RECEIVERS), tl.num_programs(0)):
         # Offsets from here fit 32 bits, so that fewer registers hold them.
-        i_first = tl.full((), RECEIVERS, tl.int64) * tile
-        e_first = tl.load(edge_ptr + i_first)
+        i_first = tile * RECEIVERS
         i = tl.arange(0, RECEIVERS)
         is_atom = (i_first + i < n_atoms)[:, None]
         start = tl.load(edge_ptr + i_first + i, mask=i_first + i < n_atoms, other=0)
         end = tl.load(edge_ptr + i_first + i + 1, mask=i_first + i < n_atoms, other=0)
         # One at least, which writes the zeros of atoms without edges.
         n_chunks = tl.maximum(tl.cdiv(tl.max(end - start, axis=0).to(tl.int32), SOURCES), 1)
-        tile_scalars = scalars + i_first * WIDTH
-        tile_vectors = vectors + i_first * (3 * WIDTH)
-        tile_edges = edges + e_first * WIDTH
-        tile_new_edges = new_edges + e_first * WIDTH
-        tile_saturated = vec_saturated + e_first * 3
-        tile_sum_scalars = sum_scalars + i_first * WIDTH
-        tile_sum_vectors = sum_vectors + i_first * (3 * WIDTH)
-        tile_cross_sum = cross_sum + i_first * (3 * WIDTH)
 
         for chunk in range(n_chunks):
             zero = _zero_of(chunk)
             at = feature + zero
+            e_first = tl.load(edge_ptr + i_first + zero)
+            tile_scalars = scalars + (i_first + zero).to(tl.int64) * WIDTH
+            tile_vectors = vectors + (i_first + zero).to(tl.int64) * (3 * WIDTH)
+            tile_edges = edges + e_first * WIDTH
+            tile_new_edges = new_edges + e_first * WIDTH
+            tile_saturated = vec_saturated + e_first * 3
+            tile_sum_scalars = sum_scalars + (i_first + zero).to(tl.int64) * WIDTH
+            tile_sum_vectors = sum_vectors + (i_first + zero).to(tl.int64) * (3 * WIDTH)
+            tile_cross_sum = cross_sum + (i_first + zero).to(tl.int64) * (3 * WIDTH)
             i_row = i_first + row_receiver + zero
             row_start = tl.load(edge_ptr + i_row, mask=i_row < n_atoms, other=0)
             row_end = tl.load(edge_ptr + i_row + 1, mask=i_row < n_atoms, other=0)
@@ -196,7 +203,7 @@ def painn_message_fwd_kernel(
             j_feature = j[:, None] * WIDTH + feature[None, :]
             has_sums = is_atom & (chunk > 0)
 
-            f1 = _block(filter_first, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
+            f1 = _block(filter_first, low_offset, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
             hidden = product_with(tl.trans(_encode(dist, distance_length, WIDTH)), f1, PRECISION)
             hidden = norm_silu(
                 hidden + tl.load(filter_first_bias + at)[None, :],
@@ -204,7 +211,7 @@ def painn_message_fwd_kernel(
                 tl.load(filter_first_shift + at),
                 WIDTH,
             )
-            f2 = _block(filter_second, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
+            f2 = _block(filter_second, low_offset, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
             hidden = product_with(hidden, f2, PRECISION)
             g = norm_silu(
                 hidden + tl.load(filter_second_bias + at)[None, :],
@@ -213,8 +220,8 @@ def painn_message_fwd_kernel(
                 WIDTH,
             )
 
-            w1e = _block(phi_first, zero, WIDTH, 2 * WIDTH, WIDTH, WIDTH, PRECISION)
-            w1s = _block(phi_first, zero, 0, 2 * WIDTH, WIDTH, WIDTH, PRECISION)
+            w1e = _block(phi_first, low_offset, zero, WIDTH, 2 * WIDTH, WIDTH, WIDTH, PRECISION)
+            w1s = _block(phi_first, low_offset, zero, 0, 2 * WIDTH, WIDTH, WIDTH, PRECISION)
             e_ij = tl.load(tile_edges + e_feature, mask=mask, other=0.0).to(DTYPE)
             s_j = tl.load(tile_scalars + j_feature, mask=mask, other=0.0)
             hidden = product_with(e_ij, w1e, PRECISION)
@@ -225,7 +232,7 @@ def painn_message_fwd_kernel(
                 tl.load(phi_first_shift + at),
                 WIDTH,
             )
-            w2 = _block(phi_second, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
+            w2 = _block(phi_second, low_offset, zero, 0, WIDTH, WIDTH, WIDTH, PRECISION)
             hidden = product_with(hidden, w2, PRECISION)
             h = norm_silu(
                 hidden + tl.load(phi_second_bias + at)[None, :],
@@ -247,7 +254,7 @@ def painn_message_fwd_kernel(
                 if HAS_EDGES:
                     de = _outputs(
                         h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                        first_column, 3, WIDTH, COLUMNS, PRECISION,
+                        low_offset, first_column, 3, WIDTH, COLUMNS, PRECISION,
                     )  # fmt: skip
                     e_column = e[:, None] * WIDTH + column[None, :]
                     if ADDS_EDGES:
@@ -258,7 +265,7 @@ def painn_message_fwd_kernel(
 
                 ds = _outputs(
                     h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                    first_column, 2, WIDTH, COLUMNS, PRECISION,
+                    low_offset, first_column, 2, WIDTH, COLUMNS, PRECISION,
                 )  # fmt: skip
                 ds = _sum_sources(tl.where(mask, ds, 0.0), RECEIVERS, HIGH, COLUMNS)
                 _add(tile_sum_scalars + i_scalar, ds, has_sums, is_atom)
@@ -266,7 +273,7 @@ def painn_message_fwd_kernel(
                 if HAS_VECTORS:
                     cross = _outputs(
                         h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                        first_column, 4, WIDTH, COLUMNS, PRECISION,
+                        low_offset, first_column, 4, WIDTH, COLUMNS, PRECISION,
                     )  # fmt: skip
                     c = _sum_sources(cross * u_x, RECEIVERS, HIGH, COLUMNS)
                     _add(tile_cross_sum + i_vector, c, has_sums, is_atom)
@@ -280,7 +287,7 @@ def painn_message_fwd_kernel(
                 if HAS_VECTORS:
                     gate = _outputs(
                         h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                        first_column, 0, WIDTH, COLUMNS, PRECISION,
+                        low_offset, first_column, 0, WIDTH, COLUMNS, PRECISION,
                     )  # fmt: skip
                     v_j = tile_vectors + j[:, None] * (3 * WIDTH) + column[None, :]
                     dv_x = gate * tl.load(v_j, mask=mask, other=0.0)
@@ -288,7 +295,7 @@ def painn_message_fwd_kernel(
                     dv_z = gate * tl.load(v_j + 2 * WIDTH, mask=mask, other=0.0)
                 direction = _outputs(
                     h, g, phi_last, phi_last_bias, filter_last, filter_last_bias,
-                    first_column, 1, WIDTH, COLUMNS, PRECISION,
+                    low_offset, first_column, 1, WIDTH, COLUMNS, PRECISION,
                 )  # fmt: skip
                 if HAS_VECTORS:
                     dv_x += direction * u_x
@@ -307,6 +314,9 @@ def painn_message_fwd_kernel(
             tl.debug_barrier()
 
         if HAS_VECTORS:
+            tile_vectors = vectors + i_first.to(tl.int64) * (3 * WIDTH)
+            tile_sum_vectors = sum_vectors + i_first.to(tl.int64) * (3 * WIDTH)
+            tile_cross_sum = cross_sum + i_first.to(tl.int64) * (3 * WIDTH)
             i_vector = i[:, None] * (3 * WIDTH) + feature[None, :]
             v_x = tl.load(tile_vectors + i_vector, mask=is_atom, other=0.0)
             v_y = tl.load(tile_vectors + i_vector + WIDTH, mask=is_atom, other=0.0)
@@ -329,16 +339,32 @@ def _launch(rows: int, receivers: int, high: int, num_warps: int, *, columns: in
     return Launch(tile=tile, num_warps=num_warps)
 
 
+def _launch_of(architecture: int, width: int, precision: str) -> Launch:
+    """Return the largest tile that fits the registers."""
+    if precision == "ieee":
+        return _launch(64, 16, 1, 4, columns=32)
+    if width == 128:
+        return _launch(16, 8, 1, 8, columns=32)
+    if (width, precision) == (32, "bf16"):
+        return _launch(64, 16, 1, 4, columns=16)
+    if precision == "tf32" or (architecture, width, precision) == (90, 64, "fp32"):
+        return _launch(16, 8, 1, 4, columns=32)
+    return _launch(32, 8, 1, 4, columns=16)
+
+
 FORWARD: LaunchTable = {
-    (architecture, width, precision): _launch(64, 16, 1, 4, columns=32)
-    if precision == "ieee"
-    else _launch(32, 8, 1, 4, columns=16)
+    (architecture, width, precision): _launch_of(architecture, width, precision)
     for architecture in (80, 90)
-    for width in (32, 64, 128)
-    for precision in ("ieee", "fp32", "tf32", "bf16")
+    for width in TRITON_WIDTHS
+    for precision in PRODUCT_PRECISIONS
 }
+FORWARD_OF_ENDS: LaunchTable = FORWARD | {(90, 64, "fp32"): _launch(16, 4, 1, 4, columns=32)}
+"""Of messages without vectors or without new edges, the first and the last."""
 
 _INDICES = ("source", "edge_ptr", "edge_pair")
+_WEIGHTS = tuple(
+    f"{mlp}_{layer}" for mlp in ("phi", "filter") for layer in ("first", "second", "last")
+)
 _LAYERS = {
     "": (True, True),
     ", first": (False, True),
@@ -354,8 +380,9 @@ def aot_builds(architecture: int) -> list[KernelBuild]:
         for precision in PRODUCT_PRECISIONS:
             if precision == "ieee" and width != 64:
                 continue
-            launch = FORWARD[architecture, width, precision]
             for layer, (has_vectors, has_edges) in _LAYERS.items():
+                table = FORWARD if has_vectors and has_edges else FORWARD_OF_ENDS
+                launch = table[architecture, width, precision]
                 constants = {
                     "HAS_VECTORS": has_vectors,
                     "HAS_EDGES": has_edges,
@@ -367,7 +394,10 @@ def aot_builds(architecture: int) -> list[KernelBuild]:
                 types = dict.fromkeys(_INDICES, "*i64") | {
                     "n_atoms": "i32",
                     "distance_length": "fp32",
+                    "low_offset": "i32",
                 }
+                if precision in ("bf16", "fp32"):
+                    types |= dict.fromkeys(_WEIGHTS, "*bf16")
                 if precision == "bf16":
                     types |= {"edges": "*bf16", "new_edges": "*bf16"}
                 builds.append(
@@ -381,7 +411,8 @@ def aot_builds(architecture: int) -> list[KernelBuild]:
                         },
                         constexprs=constants,
                         launch=launch,
-                        is_hot=precision != "ieee",
+                        # With 128 features tf32 spills 8 to 16 bytes of a thread, and fp32 16 to 72.
+                        is_hot=precision == "bf16" or (precision != "ieee" and width < 128),
                     )
                 )
     return builds + backward_builds(architecture)

@@ -15,12 +15,20 @@ from tito_fast.ops.painn_message.native import (
     fake_message_backward,
     register_message_gradient,
 )
-from tito_fast.ops.painn_message.triton_kernel import FORWARD, painn_message_fwd_kernel
+from tito_fast.ops.painn_message.triton_kernel import (
+    FORWARD,
+    FORWARD_OF_ENDS,
+    painn_message_fwd_kernel,
+)
+from tito_fast.ops.painn_message.triton_pack import PackedWeights, pack_weights
 from tito_fast.ops.triton_gradients import on_device
 from tito_fast.ops.triton_launch import choose_launch
 from tito_fast.types import ProductPrecision
 
-define(f"painn_message_triton({INPUTS}, str precision) -> (Tensor, Tensor, Tensor, Tensor)")
+define(
+    f"painn_message_triton({INPUTS}, str precision, Tensor[]? packed=None, int low_offset=0) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
+)
 define(
     "painn_message_triton_backward(Tensor grad_scalars, Tensor grad_vectors, Tensor grad_edges, Tensor cross_sum, "
     f"{INPUTS}, bool wants_geometry, str precision) -> Tensor[]"
@@ -36,10 +44,12 @@ def painn_message_triton(
     filter_: MlpParameters,
     options: MessageOptions,
     precision: ProductPrecision,
+    packed: PackedWeights | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Call the registered op; arguments already checked."""
+    more = () if packed is None else packed
     scalars, vectors, edges, _ = torch.ops.tito_fast.painn_message_triton(
-        *tensors, list(graph), list(phi), list(filter_), *options, precision
+        *tensors, list(graph), list(phi), list(filter_), *options, precision, *more
     )
     return scalars, vectors, edges
 
@@ -56,7 +66,9 @@ def _forward(
     distance_length: float,
     has_edges: bool,
     adds_edges: bool,
-    precision: str,
+    precision: ProductPrecision,
+    packed: list[Tensor] | None = None,
+    low_offset: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     outputs = fake_message(
         scalars, vectors, edge_features, pair_dist, vec_saturated, graph, phi, filter_,
@@ -68,7 +80,11 @@ def _forward(
     if pair_dist.dtype == torch.float64:
         # Numbers reach kernels as float32.
         pair_dist, distance_length = pair_dist / distance_length, 1.0
-    launch = choose_launch(FORWARD, scalars.device, width, precision)
+    if packed is None:
+        both = MlpParameters(*phi), MlpParameters(*filter_)
+        ((packed, low_offset),) = pack_weights([both], precision)
+    table = FORWARD if vectors is not None and has_edges else FORWARD_OF_ENDS
+    launch = choose_launch(table, scalars.device, width, precision)
     inputs = dense(
         scalars,
         scalars if vectors is None else vectors,
@@ -76,8 +92,8 @@ def _forward(
         pair_dist,
         vec_saturated,
         *(graph[index] for index in (0, 2, 3)),
-        *phi,
-        *filter_,
+        *_with_weights(phi, packed[:3]),
+        *_with_weights(filter_, packed[3:]),
     )
     n_tiles = -(-n_atoms // launch.tile["RECEIVERS"])
     with on_device(scalars):
@@ -86,6 +102,7 @@ def _forward(
             *outputs,
             n_atoms,
             distance_length,
+            low_offset,
             HAS_VECTORS=vectors is not None,
             HAS_EDGES=has_edges,
             ADDS_EDGES=adds_edges,
@@ -94,6 +111,16 @@ def _forward(
             **launch.options,
         )
     return outputs
+
+
+def _with_weights(parameters: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Return the parameters of an mlp with other weights."""
+    first, second, last = weights
+    return list(
+        MlpParameters(*parameters)._replace(
+            first_weight=first, second_weight=second, last_weight=last
+        )
+    )
 
 
 def _most_programs(device: torch.device) -> int:
@@ -147,6 +174,8 @@ def _fake_forward(
     has_edges: bool,
     adds_edges: bool,
     precision: str,  # noqa: ARG001, the schema's argument
+    packed: list[Tensor] | None = None,  # noqa: ARG001
+    low_offset: int = 0,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return fake_message(
         scalars, vectors, edge_features, pair_dist, vec_saturated, graph, phi, filter_,
