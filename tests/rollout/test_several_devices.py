@@ -7,12 +7,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tito_fast.cli.main import run
 from tito_fast.models.load import save_model
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.model import TitoModel
@@ -22,46 +25,88 @@ from tito_fast.rollout.config import RolloutConfig
 from tito_fast.rollout.sample import sample
 
 NETWORK = TitoConfig(n_features=8, n_embedding_layers=2, n_model_layers=1, max_lag_ps=100.0)
+# Long enough to be killed in the middle.
+N_LONG = 600
 LAUNCHED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-@pytest.fixture
-def model_file(tmp_path):
-    path = tmp_path / "model.safetensors"
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_model(TitoModel.create(NETWORK, ModelInfo(length_unit_nm=0.2), seed=0), path)
     return path
 
 
-@pytest.fixture
-def command(tmp_path, model_file):
-    """Return the command line and environment of ``tito-fast sample`` with a few steps."""
+@pytest.fixture(autouse=True)
+def one_thread_and_no_launcher(monkeypatch):
+    """Share the processors with the processes that are started."""
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
-    def make(*inputs, out="run", steps=6, **options):
+
+@pytest.fixture
+def arguments(tmp_path, model_file):
+    """Return the arguments of ``tito-fast`` that sample a few steps."""
+
+    def make(*inputs, steps=6, **options):
         words = {"replicas": 5, "ode-steps": 2, "lag": "50ps,10ps", "seed": 3, **options}
-        words |= {"model": model_file, "n-steps": steps, "out": tmp_path / out}
+        words |= {"model": model_file, "n-steps": steps, "out": tmp_path / "run"}
         written = [item for name, value in words.items() for item in (f"--{name}", str(value))]
-        program = "import sys; from tito_fast.cli.main import main; main()"
-        arguments = [sys.executable, "-P", "-c", program, "sample", *inputs, "--no-figure"]
-        environment = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
-        return [*arguments, *written], {**environment, "OMP_NUM_THREADS": "1"}
+        return ["sample", *inputs, "--no-figure", *written]
 
     return make
+
+
+@pytest.fixture
+def command(arguments):
+    """Run the command with this process as process 0; return its status and standard error."""
+
+    def call(capsys, *inputs, **options):
+        status = run(arguments(*inputs, **options))
+        return status, capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def start(arguments):
+    """Start the command in a process of its own."""
+
+    def call(*inputs, before="", environment=None, **options):
+        program = f"{before}import sys; from tito_fast.cli.main import main; main()"
+        return subprocess.Popen(  # noqa: S603  our own interpreter
+            [sys.executable, "-P", "-c", program, *arguments(*inputs, **options)],
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, model_file):
+    """Return the folder that one process writes, sampled once for all tests."""
+
+    @cache
+    def call(*inputs, **changed):
+        out = tmp_path_factory.mktemp("alone") / "run"
+        given = inputs[0] if len(inputs) == 1 else list(inputs)
+        sample(given, config(**changed), out=out, model=model_file)
+        return out
+
+    return call
 
 
 def config(**changed):
     values = {"n_rollout_steps": 6, "n_replicas": 5, "n_ode_steps": 2, "seed": 3, **changed}
     return RolloutConfig(lag_times_ps=(50.0, 10.0), **values)
-
-
-def run(arguments, environment, **more):
-    return subprocess.run(  # noqa: S603  our own interpreter
-        arguments,
-        env={**environment, **more},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def content(path):
@@ -82,13 +127,12 @@ def children_of(pid):
 
 
 @pytest.mark.parametrize("inputs", [("CCO",), ("CCO", "CCCCCC")], ids=["one", "two sizes"])
-def test_two_processes_write_what_one_writes_bitwise(tmp_path, command, model_file, inputs):
-    ended = run(*command(*inputs, devices=2))
-    assert ended.returncode == 0, ended.stderr
-    sample(list(inputs), config(), out=tmp_path / "one", model=model_file)
+def test_two_processes_write_what_one_writes_bitwise(tmp_path, capsys, command, alone, inputs):
+    status, err = command(capsys, *inputs, devices=2)
+    assert status == 0, err
     names = ["."] if len(inputs) == 1 else list(inputs)
     for name in names:
-        found, expected = content(tmp_path / "run" / name), content(tmp_path / "one" / name)
+        found, expected = content(tmp_path / "run" / name), content(alone(*inputs) / name)
         assert found.keys() == expected.keys()
         assert "rep_0004.xtc" in found
         for key, value in expected.items():
@@ -98,64 +142,43 @@ def test_two_processes_write_what_one_writes_bitwise(tmp_path, command, model_fi
     )
 
 
-def test_another_number_of_processes_extends_a_run(tmp_path, command, model_file):
+def test_another_number_of_processes_extends_a_run(tmp_path, capsys, command, model_file, alone):
     first = config(n_rollout_steps=3, n_replicas=2)
     sample("CCO", first, out=tmp_path / "run", model=model_file)
-    ended = run(*command("CCO", devices=3))
-    assert ended.returncode == 0, ended.stderr
-    sample("CCO", config(), out=tmp_path / "one", model=model_file)
-    found, expected = content(tmp_path / "run"), content(tmp_path / "one")
+    status, err = command(capsys, "CCO", devices=3)
+    assert status == 0, err
+    found, expected = content(tmp_path / "run"), content(alone("CCO"))
     assert {k: v for k, v in found.items() if k.startswith("rep_")} == (
         {k: v for k, v in expected.items() if k.startswith("rep_")}
     )
     assert found["validity.json"] == expected["validity.json"]
 
 
-def test_processes_that_a_launcher_started_share_one_run(tmp_path, command, model_file):
-    arguments, environment = command("CCO")
+def test_processes_that_a_launcher_started_share_one_run(tmp_path, start, alone):
     port = str(free_port())
     processes = [
-        subprocess.Popen(  # noqa: S603  our own interpreter
-            arguments,
-            env={
-                **environment,
-                "WORLD_SIZE": "2",
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        start(
+            "CCO",
+            environment=dict(
+                zip(LAUNCHED, ("2", str(rank), str(rank), "127.0.0.1", port), strict=True)
+            ),
         )
         for rank in range(2)
     ]
     ended = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ended
-    sample("CCO", config(), out=tmp_path / "one", model=model_file)
-    assert content(tmp_path / "run") == content(tmp_path / "one")
+    assert content(tmp_path / "run") == content(alone("CCO"))
     # One process reports.
     assert [bool(out) for out, _ in ended] == [True, False]
 
 
 @pytest.mark.parametrize("victim", ["worker", "writer"])
 def test_a_killed_process_ends_the_run_which_goes_on_to_the_same_bytes(
-    tmp_path, command, model_file, victim
+    tmp_path, capsys, start, command, alone, victim
 ):
-    steps = 600
-    arguments, environment = command("CCO", steps=steps, replicas=2, devices=2)
-    program = (
-        "import tito_fast.rollout.recorder as r; r.SECONDS_BETWEEN_CHECKPOINTS = 0.05; "
-        + arguments[3]
-    )
-    process = subprocess.Popen(  # noqa: S603  our own interpreter
-        [*arguments[:3], program, *arguments[4:]],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    options = {"steps": N_LONG, "replicas": 2, "devices": 2}
+    often = "import tito_fast.rollout.recorder as r; r.SECONDS_BETWEEN_CHECKPOINTS = 0.05; "
+    process = start("CCO", before=often, **options)
     state = tmp_path / "run" / "state.npz"
     deadline = time.monotonic() + 60
     while not state.exists() or np.load(state)["n_steps_done"].min() == 0:
@@ -173,15 +196,16 @@ def test_a_killed_process_ends_the_run_which_goes_on_to_the_same_bytes(
         assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
     else:
         assert "process 1: devices: process 0 ended before its work was done" in err
-    assert 0 < np.load(state)["n_steps_done"].min() < steps
-    assert run(*command("CCO", steps=steps, replicas=2, devices=2)).returncode == 0
-    whole = config(n_rollout_steps=steps, n_replicas=2)
-    sample("CCO", whole, out=tmp_path / "one", model=model_file)
-    assert content(tmp_path / "run") == content(tmp_path / "one")
+    assert 0 < np.load(state)["n_steps_done"].min() < N_LONG
+    status, err = command(capsys, "CCO", **options)
+    assert status == 0, err
+    whole = alone("CCO", n_rollout_steps=N_LONG, n_replicas=2)
+    assert content(tmp_path / "run") == content(whole)
 
 
-def test_an_error_in_another_process_is_told_with_its_reason(tmp_path, command):
-    arguments, environment = command("CCO", devices=2)
+def test_an_error_in_another_process_is_told_with_its_reason(
+    tmp_path, monkeypatch, capsys, command
+):
     # Runs first in every process; the ones that are started have -m in their command.
     (tmp_path / "sitecustomize.py").write_text(
         textwrap.dedent(
@@ -196,9 +220,10 @@ def test_an_error_in_another_process_is_told_with_its_reason(tmp_path, command):
             """
         )
     )
-    ended = run(arguments, environment, PYTHONPATH=str(tmp_path))
-    assert ended.returncode == 1
-    assert "devices: process 1 of 2 failed: MemoryError: no room; what was sampled" in ended.stderr
+    monkeypatch.syspath_prepend(tmp_path)
+    status, err = command(capsys, "CCO", devices=2)
+    assert status == 1
+    assert "devices: process 1 of 2 failed: MemoryError: no room; what was sampled" in err
 
 
 @pytest.mark.parametrize(
@@ -208,10 +233,10 @@ def test_an_error_in_another_process_is_told_with_its_reason(tmp_path, command):
         ({"devices": "many"}, "devices: expected auto or a number of devices, got 'many'"),
     ],
 )
-def test_bad_numbers_of_devices_are_refused(command, changed, message):
-    ended = run(*command("CCO", **changed))
-    assert ended.returncode == 1
-    assert message in ended.stderr
+def test_bad_numbers_of_devices_are_refused(capsys, command, changed, message):
+    status, err = command(capsys, "CCO", **changed)
+    assert status == 1
+    assert message in err
 
 
 def test_a_launch_of_another_size_is_refused(tmp_path, monkeypatch, model_file):
