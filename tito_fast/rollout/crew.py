@@ -5,6 +5,7 @@ their positions. They travel over gloo, also from CUDA devices: nothing here is 
 and frames go to the host anyway. gloo notices at once that a process is gone.
 """
 
+import atexit
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,9 @@ class Crew:
     def launched(cls, place: Place) -> Self:
         """Join the processes that a launcher started."""
         if not dist.is_initialized():
-            # Left as it is at the end: a launcher's store cannot be joined a second time.
+            # Kept until this process ends: a launcher's store cannot be joined a second time. A group whose threads
+            # still run when the interpreter is gone aborts the process.
+            atexit.register(_leave_group)
             if place.address:
                 dist.init_process_group(
                     "gloo",
@@ -111,8 +114,8 @@ class Crew:
     def close(self, *, is_failed: bool = False) -> None:
         """Let go of the others; end those that this one started where something failed."""
         self.children.end(grace_s=0 if is_failed else _ENDING_S)
-        if self._owns_group and dist.is_initialized():
-            dist.destroy_process_group()
+        if self._owns_group:
+            _leave_group()
 
     def hand_out(self, items: Sequence[Item] | None) -> Item:
         """Give each process its item of those that process 0 has; return this one's."""
@@ -219,6 +222,11 @@ class Crew:
         raise ProcessLostError(
             f"devices: process {waiting[0]} did not start within {_START_TIMEOUT_S:g} s"
         )
+
+
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _check_free() -> None:
