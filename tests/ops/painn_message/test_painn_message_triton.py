@@ -19,6 +19,8 @@ from tests.ops.painn_message.test_painn_message import OPTIONS, option_name
 from tests.ops.painn_message.test_painn_message_inputs import view_of
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.ops.painn_message.graph import complete_graph
+from tito_fast.ops.painn_message.triton_pack import pack_weights
+from tito_fast.types import PRODUCT_PRECISIONS
 
 MIXED = (0, 1, 2, 5, 18, 0, 3, 1)
 WIDTHS = (32, 64, 128)
@@ -65,6 +67,35 @@ def test_a_graph_by_arithmetic_gives_the_same(triton_device):
     graph = complete_graph(case.graph.batch_ptr, sizes=(0, 1, 2, 5, 18))
     found = results_of(replace(case, graph=graph), triton_device)
     assert all(map(torch.equal, found, results_of(case, triton_device)))
+
+
+@pytest.mark.parametrize("backend", ["triton", "native"])
+@pytest.mark.parametrize("options", OPTIONS, ids=option_name)
+def test_the_atoms_own_features_are_added(triton_device, options, backend):
+    if backend == "native":
+        triton_device = torch.device("cpu")
+    case = on(make_case(2, 0, 5, width=32, **options), triton_device)
+    inputs = [x.requires_grad_() for x in (case.scalars, case.vectors) if x is not None]
+    alone, added = case.run(backend), case.run(backend, adds_atoms=True)
+    expected = [case.scalars + alone.scalars]
+    expected += [alone.vectors if case.vectors is None else case.vectors + alone.vectors]
+    found = [added.scalars, added.vectors]
+    weights = [torch.sin(torch.arange(x.numel(), device=x.device)).view_as(x) for x in found]
+    gradients = [
+        torch.autograd.grad(each, inputs, weights, retain_graph=True) for each in (found, expected)
+    ]
+    for one, other in zip((*found, *gradients[0]), (*expected, *gradients[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_packed_weights_change_no_bit(triton_device):
+    cases = [on(make_case(2, 5, width=32, seed=seed), triton_device) for seed in range(2)]
+    for precision in PRODUCT_PRECISIONS:
+        packed = pack_weights([(case.phi, case.filter_) for case in cases], precision)
+        for case, own in zip(cases, packed, strict=True):
+            found = case.run("triton", precision=precision, packed=own)
+            for one, other in zip(found, case.run("triton", precision=precision), strict=True):
+                assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp32"])

@@ -232,19 +232,20 @@ def _run_layer(
         distance_length=message.distance_length,
         has_edges=has_edges,
         adds_edges=not message.is_reduced,
+        adds_atoms=not message.is_reduced,
         precision=kernels.precision,
         backend=kernels.backend,
         packed=packed,
     )
-    ds, dv, edges = sums.scalars, sums.vectors, sums.edges
+    scalars, vectors, edges = sums
     if message.is_reduced:
-        ds, dv = message.expand_scalars(ds), message.expand_vectors(dv)
+        scalars = state.scalars + message.expand_scalars(scalars)
+        vectors = message.expand_vectors(vectors)
+        vectors = vectors if state.vectors is None else state.vectors + vectors
         if edges is not None:
             edges = torch.addmm(
                 state.edges + message.expand_edges.bias, edges, message.expand_edges.weight.t()
             )
-    scalars = state.scalars + ds
-    vectors = dv if state.vectors is None else state.vectors + dv
     nothing = e.new_empty((0, e.shape[1]))
     state = _State(scalars, vectors, nothing if edges is None else edges)
     return _update(layer.update, state, kernels, wants_vectors=wants_vectors)

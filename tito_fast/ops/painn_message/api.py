@@ -28,9 +28,9 @@ class MessageResult(NamedTuple):
     Parameters
     ----------
     scalars : (n_atoms, width)
-        ``Σ_j ds_ij``.
+        ``Σ_j ds_ij``, added to ``scalars`` if wanted.
     vectors : (n_atoms, 3, width)
-        ``Σ_j gate_ij v_j + dir_ij u_ij + cross_ij (u_ij × v_i)``.
+        ``Σ_j gate_ij v_j + dir_ij u_ij + cross_ij (u_ij × v_i)``, likewise.
     edges : (n_edges, width) or None
         ``e_ij + de_ij``, or ``de_ij``; None if they were not wanted.
     """
@@ -53,6 +53,7 @@ def painn_message(  # noqa: PLR0913, the layer as it is
     distance_length: float,
     has_edges: bool = True,
     adds_edges: bool = True,
+    adds_atoms: bool = False,
     backend: Backend = "auto",
     precision: ProductPrecision = "ieee",
     packed: PackedWeights | None = None,
@@ -86,6 +87,8 @@ def painn_message(  # noqa: PLR0913, the layer as it is
         Whether the new edge features are wanted; a last layer leaves them out.
     adds_edges
         Whether ``edges`` are ``e + de`` or ``de`` alone.
+    adds_atoms
+        Whether ``scalars`` and ``vectors`` are the given ones plus the sums, or the sums alone.
     backend
         ``auto``, ``native``, ``triton`` (widths 32, 64, 128), ``reference`` or ``eager`` (the same as
         ``reference``).
@@ -157,7 +160,7 @@ def painn_message(  # noqa: PLR0913, the layer as it is
         from tito_fast.ops.painn_message import triton_op  # noqa: PLC0415  Triton is optional
 
         ds, dv, edges = triton_op.painn_message_triton(
-            tensors, graph, phi, filter_, options, precision, packed
+            tensors, graph, phi, filter_, options, precision, adds_atoms, packed
         )
     else:
         ds, dv, edges = painn_message_reference(
@@ -172,6 +175,9 @@ def painn_message(  # noqa: PLR0913, the layer as it is
             distance_length,
             adds_edges,
         )
+    # The Triton kernel has added them.
+    if adds_atoms and implementation != "triton":
+        ds, dv = scalars + ds, dv if vectors is None else vectors + dv
     return MessageResult(ds, dv, edges if has_edges else None)
 
 

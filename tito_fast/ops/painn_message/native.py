@@ -316,8 +316,8 @@ class _Message(torch.autograd.Function):
             list(inputs[5 + _N_MLP :]),
             *ctx.options[:_N_OPTIONS],
             wants_geometry,
-            # The precision, if there is one; what is packed for the forward is the forward's alone.
-            *ctx.options[_N_OPTIONS : _N_OPTIONS + 1],
+            # Precision and whether atoms are added, if there are; packed weights are the forward's alone.
+            *ctx.options[_N_OPTIONS : _N_OPTIONS + 2],
         )
         needed = ctx.needs_input_grad[3:]
         return (

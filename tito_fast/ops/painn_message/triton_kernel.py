@@ -4,7 +4,8 @@ A program takes tiles of RECEIVERS atoms in turn, and of each atom ROWS / RECEIV
 chunk it computes both MLPs' hidden rows, then COLUMNS features at a time the five output blocks, and adds their sums
 over sources to ``sum_scalars`` (n_atoms, F), ``sum_vectors`` and ``cross_sum`` (n_atoms, 3, F), which it alone reads
 and writes; ``new_edges`` (n_edges, F) are written once. The cross product with the receiver's vectors follows after
-the last chunk: Σ_j cross_ij (u_ij × v_i) = (Σ_j cross_ij u_ij) × v_i. Offsets within a tile fit 32 bits.
+the last chunk: Σ_j cross_ij (u_ij × v_i) = (Σ_j cross_ij u_ij) × v_i; so do, if wanted, the atoms' own features.
+Offsets within a tile fit 32 bits.
 """
 
 import triton
@@ -148,6 +149,7 @@ def painn_message_fwd_kernel(
     HAS_VECTORS: tl.constexpr,
     HAS_EDGES: tl.constexpr,
     ADDS_EDGES: tl.constexpr,
+    ADDS_ATOMS: tl.constexpr,
     WIDTH: tl.constexpr,
     PRECISION: tl.constexpr,
     RECEIVERS: tl.constexpr,
@@ -313,6 +315,12 @@ def painn_message_fwd_kernel(
                 _add(tile_sum_vectors + i_vector + 2 * WIDTH, dv_z, has_sums, is_atom)
             tl.debug_barrier()
 
+        if ADDS_ATOMS:
+            tile_scalars = scalars + i_first.to(tl.int64) * WIDTH
+            tile_sum_scalars = sum_scalars + i_first.to(tl.int64) * WIDTH
+            i_scalar = i[:, None] * WIDTH + feature[None, :]
+            s_i = tl.load(tile_scalars + i_scalar, mask=is_atom, other=0.0)
+            _add(tile_sum_scalars + i_scalar, s_i, is_atom, is_atom)
         if HAS_VECTORS:
             tile_vectors = vectors + i_first.to(tl.int64) * (3 * WIDTH)
             tile_sum_vectors = sum_vectors + i_first.to(tl.int64) * (3 * WIDTH)
@@ -324,9 +332,16 @@ def painn_message_fwd_kernel(
             c_x = tl.load(tile_cross_sum + i_vector, mask=is_atom, other=0.0)
             c_y = tl.load(tile_cross_sum + i_vector + WIDTH, mask=is_atom, other=0.0)
             c_z = tl.load(tile_cross_sum + i_vector + 2 * WIDTH, mask=is_atom, other=0.0)
-            _add(tile_sum_vectors + i_vector, c_y * v_z - c_z * v_y, is_atom, is_atom)
-            _add(tile_sum_vectors + i_vector + WIDTH, c_z * v_x - c_x * v_z, is_atom, is_atom)
-            _add(tile_sum_vectors + i_vector + 2 * WIDTH, c_x * v_y - c_y * v_x, is_atom, is_atom)
+            dv_x = c_y * v_z - c_z * v_y
+            dv_y = c_z * v_x - c_x * v_z
+            dv_z = c_x * v_y - c_y * v_x
+            if ADDS_ATOMS:
+                dv_x += v_x
+                dv_y += v_y
+                dv_z += v_z
+            _add(tile_sum_vectors + i_vector, dv_x, is_atom, is_atom)
+            _add(tile_sum_vectors + i_vector + WIDTH, dv_y, is_atom, is_atom)
+            _add(tile_sum_vectors + i_vector + 2 * WIDTH, dv_z, is_atom, is_atom)
 
 
 def _launch(rows: int, receivers: int, high: int, num_warps: int, *, columns: int) -> Launch:
@@ -387,6 +402,7 @@ def aot_builds(architecture: int) -> list[KernelBuild]:
                     "HAS_VECTORS": has_vectors,
                     "HAS_EDGES": has_edges,
                     "ADDS_EDGES": has_edges,
+                    "ADDS_ATOMS": True,
                     "WIDTH": width,
                     "PRECISION": precision,
                 }

@@ -26,12 +26,12 @@ from tito_fast.ops.triton_launch import choose_launch
 from tito_fast.types import ProductPrecision
 
 define(
-    f"painn_message_triton({INPUTS}, str precision, Tensor[]? packed=None, int low_offset=0) "
+    f"painn_message_triton({INPUTS}, str precision, bool adds_atoms=False, Tensor[]? packed=None, int low_offset=0) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 define(
     "painn_message_triton_backward(Tensor grad_scalars, Tensor grad_vectors, Tensor grad_edges, Tensor cross_sum, "
-    f"{INPUTS}, bool wants_geometry, str precision) -> Tensor[]"
+    f"{INPUTS}, bool wants_geometry, str precision, bool adds_atoms=False) -> Tensor[]"
 )
 
 _PROGRAMS_PER_MULTIPROCESSOR = 4
@@ -44,12 +44,13 @@ def painn_message_triton(
     filter_: MlpParameters,
     options: MessageOptions,
     precision: ProductPrecision,
+    adds_atoms: bool,
     packed: PackedWeights | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Call the registered op; arguments already checked."""
     more = () if packed is None else packed
     scalars, vectors, edges, _ = torch.ops.tito_fast.painn_message_triton(
-        *tensors, list(graph), list(phi), list(filter_), *options, precision, *more
+        *tensors, list(graph), list(phi), list(filter_), *options, precision, adds_atoms, *more
     )
     return scalars, vectors, edges
 
@@ -67,6 +68,7 @@ def _forward(
     has_edges: bool,
     adds_edges: bool,
     precision: ProductPrecision,
+    adds_atoms: bool = False,
     packed: list[Tensor] | None = None,
     low_offset: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -106,6 +108,7 @@ def _forward(
             HAS_VECTORS=vectors is not None,
             HAS_EDGES=has_edges,
             ADDS_EDGES=adds_edges,
+            ADDS_ATOMS=adds_atoms,
             WIDTH=width,
             PRECISION=precision,
             **launch.options,
@@ -149,16 +152,21 @@ def _backward(
     adds_edges: bool,
     wants_geometry: bool,
     precision: ProductPrecision,
+    adds_atoms: bool = False,
 ) -> list[Tensor]:
     from tito_fast.ops.painn_message.triton_backward import (  # noqa: PLC0415  evaluation needs none of it
         painn_message_backward_triton,
     )
 
-    return painn_message_backward_triton(
+    d_scalars, d_vectors, *others = painn_message_backward_triton(
         grad_scalars, grad_vectors, grad_edges, cross_sum,
         scalars, vectors, edge_features, pair_dist, vec_saturated,
         graph, phi, filter_, distance_length, has_edges, adds_edges, wants_geometry, precision,
     )  # fmt: skip
+    if adds_atoms:
+        d_scalars = d_scalars + grad_scalars
+        d_vectors = d_vectors if vectors is None else d_vectors + grad_vectors
+    return [d_scalars, d_vectors, *others]
 
 
 def _fake_forward(
@@ -174,6 +182,7 @@ def _fake_forward(
     has_edges: bool,
     adds_edges: bool,
     precision: str,  # noqa: ARG001, the schema's argument
+    adds_atoms: bool = False,  # noqa: ARG001
     packed: list[Tensor] | None = None,  # noqa: ARG001
     low_offset: int = 0,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -201,6 +210,7 @@ def _fake_backward(
     adds_edges: bool,
     wants_geometry: bool,
     precision: str,  # noqa: ARG001, the schema's argument
+    adds_atoms: bool = False,  # noqa: ARG001
 ) -> list[Tensor]:
     return fake_message_backward(
         grad_scalars, grad_vectors, grad_edges, cross_sum,
