@@ -362,8 +362,10 @@ def _launch_of(architecture: int, width: int, precision: str) -> Launch:
         return _launch(16, 8, 1, 8, columns=32)
     if (width, precision) == (32, "bf16"):
         return _launch(64, 16, 1, 4, columns=16)
-    if precision == "tf32" or (architecture, width, precision) == (90, 64, "fp32"):
+    if precision == "tf32":
         return _launch(16, 8, 1, 4, columns=32)
+    if (architecture, width, precision) == (90, 64, "fp32"):
+        return _launch(16, 4, 1, 4, columns=32)
     return _launch(32, 8, 1, 4, columns=16)
 
 
@@ -373,8 +375,6 @@ FORWARD: LaunchTable = {
     for width in TRITON_WIDTHS
     for precision in PRODUCT_PRECISIONS
 }
-FORWARD_OF_ENDS: LaunchTable = FORWARD | {(90, 64, "fp32"): _launch(16, 4, 1, 4, columns=32)}
-"""Of messages without vectors or without new edges, the first and the last."""
 
 _INDICES = ("source", "edge_ptr", "edge_pair")
 _WEIGHTS = tuple(
@@ -395,9 +395,8 @@ def aot_builds(architecture: int) -> list[KernelBuild]:
         for precision in PRODUCT_PRECISIONS:
             if precision == "ieee" and width != 64:
                 continue
+            launch = FORWARD[architecture, width, precision]
             for layer, (has_vectors, has_edges) in _LAYERS.items():
-                table = FORWARD if has_vectors and has_edges else FORWARD_OF_ENDS
-                launch = table[architecture, width, precision]
                 constants = {
                     "HAS_VECTORS": has_vectors,
                     "HAS_EDGES": has_edges,
@@ -427,7 +426,7 @@ def aot_builds(architecture: int) -> list[KernelBuild]:
                         },
                         constexprs=constants,
                         launch=launch,
-                        # With 128 features tf32 spills 8 to 16 bytes of a thread, and fp32 16 to 72.
+                        # With 128 features tf32 spills 8 to 16 bytes of a thread, and fp32 8 to 88.
                         is_hot=precision == "bf16" or (precision != "ieee" and width < 128),
                     )
                 )

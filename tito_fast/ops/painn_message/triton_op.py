@@ -15,11 +15,7 @@ from tito_fast.ops.painn_message.native import (
     fake_message_backward,
     register_message_gradient,
 )
-from tito_fast.ops.painn_message.triton_kernel import (
-    FORWARD,
-    FORWARD_OF_ENDS,
-    painn_message_fwd_kernel,
-)
+from tito_fast.ops.painn_message.triton_kernel import FORWARD, painn_message_fwd_kernel
 from tito_fast.ops.painn_message.triton_pack import PackedWeights, pack_weights
 from tito_fast.ops.triton_gradients import on_device
 from tito_fast.ops.triton_launch import choose_launch
@@ -85,8 +81,7 @@ def _forward(
     if packed is None:
         both = MlpParameters(*phi), MlpParameters(*filter_)
         ((packed, low_offset),) = pack_weights([both], precision)
-    table = FORWARD if vectors is not None and has_edges else FORWARD_OF_ENDS
-    launch = choose_launch(table, scalars.device, width, precision)
+    launch = choose_launch(FORWARD, scalars.device, width, precision)
     inputs = dense(
         scalars,
         scalars if vectors is None else vectors,
