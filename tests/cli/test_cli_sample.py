@@ -92,7 +92,7 @@ def test_lags_are_cycled_and_a_short_one_warns(sample, tmp_path):
             {"solver": "dopri5"},
             "solver: expected one of euler, midpoint, heun, rk4, ab2, got 'dopri5'",
         ),
-        ({"backend": "triton"}, "backend: triton has no message passing in this version"),
+        ({"backend": "triton"}, "backend='triton': expected 32, 64, 128 features, got"),
         ({"device": "cuda:99"}, "device: expected one of"),
         ({"batch-size": "many"}, "batch_size: expected auto or a number of replicas, got 'many'"),
         ({"format": "pdb"}, "format: expected one of xtc, dcd, h5, got 'pdb'"),
