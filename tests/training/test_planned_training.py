@@ -60,3 +60,15 @@ def test_a_planned_run_that_goes_on_equals_one_in_one_piece(make_config):
     assert read_losses(whole)[1:] == read_losses(pieces)[1:]
     for name, weight in one["network"].items():
         assert torch.equal(weight, other["network"][name]), name
+
+
+def test_a_planned_run_goes_on_with_another_backend(make_config):
+    first = make_config("run", n_steps=1)
+    train(first)
+    path = f"{first.out}/state.pt"
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        # As it is on a GPU.
+        group |= {"capturable": True, "lr": torch.tensor(1e-3)}
+    torch.save(state, path)
+    assert train(make_config("run", backend="eager", device="cpu")).step == 2

@@ -29,17 +29,11 @@ from tito_fast.training.batches import (
 from tito_fast.training.config import TrainingConfig
 from tito_fast.training.event_log import EventLog, check_tensorboard
 from tito_fast.training.interrupts import StopRequest
-from tito_fast.training.optimization import (
-    MovingAverage,
-    capturable_rate,
-    changed_by,
-    clip_gradients,
-    learning_rate,
-    make_optimizer,
-)
+from tito_fast.training.optimization import learning_rate
 from tito_fast.training.run_files import LogRow, RunFiles, RunState
 from tito_fast.training.starting_model import starting_model, warn_about
-from tito_fast.training.step_plan import StepPlans, plans_problem
+from tito_fast.training.step_plan import plans_problem
+from tito_fast.training.stepper import Stepper
 from tito_fast.training.workers import Workers, start_workers
 
 _RATE_WINDOW = 50
@@ -197,8 +191,7 @@ class _Run:
         self.config, self.workers, self.files, self.model = config, workers, files, model
         self.sources = sources
         self._drawn: TrainingBatch | None = None
-        self.optimizer = make_optimizer(config.optimizer, model.network.parameters())
-        self.average = MovingAverage(model.network, decay=config.optimizer.ema_decay)
+        self.stepper = Stepper(model, workers, config, loss=self._loss)
         self.step = 0
         self.best: float | None = None
         self.train_loss: float | None = None
@@ -206,10 +199,8 @@ class _Run:
         saved = files.load_state(device=model.device)
         if saved is not None:
             self._restore(saved)
-        self._rate: Tensor | None = None
-        self._plans: StepPlans | None = None
         if is_planned:
-            self._plan()
+            self.stepper.plan()
         self.has_validation = VALIDATION_USE in sources
         self.validation = self._validation_batches() if self.has_validation else []
         self.events: EventLog | None = None
@@ -268,33 +259,11 @@ class _Run:
             )
         return n_requests > 0 and not is_last
 
-    def _plan(self) -> None:
-        """Let steps run at fixed addresses; the optimizer's part of them too, unless gradients are summed between."""
-        network = self.model.network
-        self._rate = capturable_rate(self.optimizer, self.model.device)
-
-        def update() -> Tensor:
-            norm = clip_gradients(network.parameters(), limit=self.config.optimizer.gradient_clip)
-            self.optimizer.step()
-            return norm
-
-        self._plans = StepPlans(
-            self.model,
-            sigma=self.config.flow_sigma,
-            update=update if self.workers.n_ranks == 1 else None,
-            state=lambda: changed_by(self.optimizer),
-        )
-
     def _advance(self, rate: float, *, is_stopped: bool) -> tuple[float, float, float]:
         """Take one optimizer step; return loss, gradient norm, and how many were asked to stop."""
-        if self._rate is None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-        else:
-            self._rate.fill_(rate)
         drawn, self._drawn = self._next_batch(), None
-        share, norm = self._step(drawn)
-        if self._plans is not None:
+        share, norm = self.stepper.step(drawn, rate)
+        if self.stepper.is_planned:
             # The host draws while the device computes.
             self._drawn = self._draw(self.step + 1)
         # All processes must stop after the same step, so the request travels with the loss.
@@ -303,27 +272,6 @@ class _Run:
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise self._not_finite(f"loss {loss:g}, gradient norm {gradient_norm:g}")
         return loss, gradient_norm, n_requests
-
-    def _step(self, drawn: TrainingBatch) -> tuple[Tensor, Tensor]:
-        """Update weights and their average; return this share of the loss, and the norm of all gradients.
-
-        With one process all of it stays on the device: nothing is read back. Weights that are not finite are
-        found by what is returned, before they are kept.
-        """
-        network, plans = self.model.network, self._plans
-        if plans is not None:
-            share, norm = plans.step(drawn)
-        else:
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(self.model, drawn)
-            torch.autograd.backward(loss)
-            share = loss.detach()
-        if plans is None or self.workers.n_ranks > 1:
-            self.workers.sum_gradients(network)
-            norm = clip_gradients(network.parameters(), limit=self.config.optimizer.gradient_clip)
-            self.optimizer.step()
-        self.average.update(network)
-        return share, norm
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -350,8 +298,8 @@ class _Run:
         self.files.save_state(
             RunState(
                 network=self.model.network.state_dict(),
-                optimizer=self.optimizer.state_dict(),
-                average=self.average.state_dict(),
+                optimizer=self.stepper.optimizer.state_dict(),
+                average=self.stepper.average.state_dict(),
                 step=self.step,
                 best=self.best,
                 train_loss=self.train_loss,
@@ -365,7 +313,7 @@ class _Run:
     def _check_good(self) -> None:
         """Raise unless the next batch has a finite loss: a state that fails at once is not good."""
         loss = self.workers.sum(self._loss(self.model, self._next_batch())).item()
-        sums = [weight.double().sum() for weight in self.average.weights.values()]
+        sums = [weight.double().sum() for weight in self.stepper.average.weights.values()]
         if not (math.isfinite(loss) and torch.stack(sums).isfinite().all()):
             raise self._not_finite(f"the next loss is {loss:g}")
 
@@ -417,8 +365,7 @@ class _Run:
             model.info = info
         try:
             model.network.load_state_dict(saved.network)
-            self.optimizer.load_state_dict(saved.optimizer)
-            self.average.load_state_dict(saved.average)
+            self.stepper.load(saved.optimizer, saved.average)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
@@ -442,7 +389,7 @@ class _Run:
 
     def _averaged_model(self) -> TitoModel:
         network = copy.deepcopy(self.model.network)
-        network.load_state_dict(self.average.weights)
+        network.load_state_dict(self.stepper.average.weights)
         return TitoModel(self.model.config, self.model.info, network)
 
     def _not_finite(self, what: str) -> NonFiniteError:
