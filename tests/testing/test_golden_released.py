@@ -33,6 +33,22 @@ def test_backend_reproduces_the_released_code_in_both_dtypes(path, backend):
     assert {"float32", "float64"} <= compared
 
 
+def test_triton_reproduces_the_released_velocity(triton_device):
+    """In float32: the interpreter takes long enough for one dtype, and a GPU has no other."""
+    path = FOLDER / "velocity_temperature_cut.pt"
+    found = replay(path, backend="triton", dtype="float32", device=triton_device.type)
+    assert found.is_ok
+    assert [line.name for line in found.lines if line.is_compared and line.dtype] == ["velocity"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_triton_reproduces_the_released_code_on_a_gpu(path):
+    found = replay(path, backend="triton", device="cuda")
+    assert [str(line) for line in found.lines if line.is_failed] == []
+    assert "float32" in {line.dtype for line in found.lines if line.is_compared}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_reference_compares_every_recorded_quantity(path):
     found = replay(path)
