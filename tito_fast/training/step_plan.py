@@ -9,7 +9,6 @@ from torch.nn import Parameter  # noqa: TC002
 
 from tito_fast.flows import interpolate
 from tito_fast.models.tito import op_network
-from tito_fast.models.tito.graph import complete_edges
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.models.tito.static_graph import StaticGraph, StaticShape, captured, fill
 from tito_fast.precision import product_precision
@@ -54,8 +53,7 @@ class StepPlans:
             Share of the step's loss; result of ``update``, or zero. Overwritten by the next step.
         """
         kernels = op_network.Kernels("triton", product_precision())
-        edges = complete_edges(drawn.batch)
-        graph = op_network.make_complete_graph(drawn.batch, edges, kernels)
+        graph = op_network.make_complete_graph(drawn.batch, kernels)
         shape = StaticShape.of(graph)
         if shape not in self._plans:
             self._plans[shape] = _StepPlan(

@@ -43,7 +43,7 @@ class NativeTables:
     @cached_property
     def graph(self) -> op_network.Graph:
         """The complete graph as the differentiable ops want it."""
-        return op_network.make_complete_graph(self.batch, self.edges, _KERNELS)
+        return op_network.make_complete_graph(self.batch, _KERNELS, edges=self.edges)
 
 
 class _Features(NamedTuple):

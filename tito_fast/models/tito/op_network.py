@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
-from tito_fast.models.tito.graph import EdgeList, cutoff_edges
+from tito_fast.models.tito.graph import EdgeList, cutoff_edges, typed_edges
 from tito_fast.models.tito.layers import Layer, Message, Update, mlp_parameters
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.ops import (
@@ -99,9 +99,13 @@ def make_graph(batch: MoleculeBatch, edges: EdgeList, kernels: Kernels) -> Graph
     return Graph(batch.atomic_numbers, edges.edge_type, message, kernels)
 
 
-def make_complete_graph(batch: MoleculeBatch, edges: EdgeList, kernels: Kernels) -> Graph:
-    """Return the graph of the complete ``edges`` of ``batch``; nothing is read back from the device."""
+def make_complete_graph(
+    batch: MoleculeBatch, kernels: Kernels, *, edges: EdgeList | None = None
+) -> Graph:
+    """Return the complete graph of ``batch``, whose ``edges`` may be at hand; nothing is read back from the device."""
     message = complete_graph(batch.batch_ptr, sizes=batch.sizes)
+    if edges is None:
+        edges = typed_edges(batch, message.source, message.receiver)
     return Graph(batch.atomic_numbers, edges.edge_type, message, kernels)
 
 

@@ -47,7 +47,7 @@ class TritonTables:
     @cached_property
     def graph(self) -> op_network.Graph:
         """The complete graph."""
-        return op_network.make_complete_graph(self.batch, self.edges, self.kernels)
+        return op_network.make_complete_graph(self.batch, self.kernels, edges=self.edges)
 
 
 @dataclass(frozen=True)
