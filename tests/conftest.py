@@ -70,14 +70,45 @@ def make_batch():
     return make
 
 
-@pytest.fixture(scope="session")
-def released():
-    """The module that writes tiny released checkpoints."""
-    path = Path(__file__).parent / "fixtures" / "checkpoints" / "released.py"
-    spec = importlib.util.spec_from_file_location("released_fixture", path)
+def load_fixture(*path):
+    path = Path(__file__).parent.joinpath("fixtures", *path)
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_fixture", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def released():
+    """The module that writes tiny released checkpoints."""
+    return load_fixture("checkpoints", "released.py")
+
+
+@pytest.fixture(scope="session")
+def host_cuda_module(tmp_path_factory):
+    """The CUDA kernels compiled for the host; one build for all processes of a test run."""
+    host = load_fixture("host_cuda.py")
+    given = os.environ.get("TITO_FAST_HOST_CUDA")
+    if given:
+        return host.load(given)
+    if host.COMPILER is None:
+        pytest.skip("needs a C++ compiler, and none is on PATH")
+    folder = tmp_path_factory.getbasetemp()
+    # Processes of one run have folders of their own beside each other.
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "host_cuda"
+    folder.mkdir(exist_ok=True)
+    return host.load(host.build(folder))
+
+
+@pytest.fixture
+def host_cuda(host_cuda_module, monkeypatch):
+    """Native ops treat CPU tensors as CUDA tensors, and their kernels run on the host."""
+    monkeypatch.setattr("tito_fast.ops.cuda_call.native_module", lambda: host_cuda_module)
+    monkeypatch.setattr("tito_fast.ops.cuda_call._place", lambda on: (0, 0))
+    monkeypatch.setattr("tito_fast.ops.cuda_call._is_cuda", lambda tensor: True)
+    host_cuda_module.set_seed(0)
+    host_cuda_module.take_log()
+    return host_cuda_module
 
 
 @pytest.fixture

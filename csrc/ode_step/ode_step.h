@@ -27,16 +27,4 @@ void ode_step_bwd_cpu(const T* grad, T* grad_positions, T* grad_velocities,
                       const std::int64_t* batch_ptr, std::int64_t n_atoms, std::int64_t n_molecules,
                       StageCoefficients<T> coefficients, bool center, int n_threads);
 
-template <typename T>
-void ode_step_fwd_cuda(const T* positions, const T* velocities, T* next,
-                       const std::int64_t* batch_ptr, std::int64_t n_atoms,
-                       std::int64_t n_molecules, StageCoefficients<T> coefficients, bool center,
-                       int device, std::uintptr_t stream);
-
-template <typename T>
-void ode_step_bwd_cuda(const T* grad, T* grad_positions, T* grad_velocities,
-                       const std::int64_t* batch_ptr, std::int64_t n_atoms,
-                       std::int64_t n_molecules, StageCoefficients<T> coefficients, bool center,
-                       int device, std::uintptr_t stream);
-
 }  // namespace tito_fast

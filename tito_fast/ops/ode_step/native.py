@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from tito_fast._extension import native_module
+from tito_fast.ops.cuda_call import call_cuda, runs_on_cuda
 from tito_fast.ops.library import dtype_suffix
+from tito_fast.ops.native_call import cpu_kernel
 from tito_fast.ops.ode_step.operator import register_step
 
 
@@ -26,11 +27,11 @@ def ode_step_native(
     return result
 
 
-def _where(tensor: Tensor) -> tuple[int, ...]:
-    if tensor.is_cuda:
-        stream = torch.cuda.current_stream(tensor.device)
-        return (tensor.get_device(), stream.cuda_stream)
-    return (torch.get_num_threads(),)
+def _call(name: str, on: Tensor, *arguments: object) -> None:
+    if runs_on_cuda(on):
+        call_cuda(f"{name}_cuda_{dtype_suffix(on.dtype)}", on, *arguments)
+    else:
+        cpu_kernel(name, on.dtype)(*arguments, torch.get_num_threads())
 
 
 def _forward(
@@ -44,8 +45,9 @@ def _forward(
     positions, velocities = positions.contiguous(), velocities.contiguous()
     batch_ptr = batch_ptr.contiguous()
     result = torch.empty_like(positions)
-    name = f"ode_step_fwd_{positions.device.type}_{dtype_suffix(positions.dtype)}"
-    getattr(native_module(), name)(
+    _call(
+        "ode_step_fwd",
+        positions,
         positions.data_ptr(),
         velocities.data_ptr(),
         result.data_ptr(),
@@ -54,7 +56,6 @@ def _forward(
         batch_ptr.shape[0] - 1,
         [step_size * weight for weight in weights],
         center,
-        *_where(positions),
     )
     return result
 
@@ -65,8 +66,9 @@ def _backward(
     grad, batch_ptr = grad.contiguous(), batch_ptr.contiguous()
     grad_positions = torch.empty_like(grad)
     grad_velocities = grad.new_empty((len(weights), *grad.shape))
-    name = f"ode_step_bwd_{grad.device.type}_{dtype_suffix(grad.dtype)}"
-    getattr(native_module(), name)(
+    _call(
+        "ode_step_bwd",
+        grad,
         grad.data_ptr(),
         grad_positions.data_ptr(),
         grad_velocities.data_ptr(),
@@ -75,7 +77,6 @@ def _backward(
         batch_ptr.shape[0] - 1,
         [step_size * weight for weight in weights],
         center,
-        *_where(grad),
     )
     return grad_positions, grad_velocities
 
