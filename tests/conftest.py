@@ -104,8 +104,8 @@ def host_cuda_module(tmp_path_factory):
 def host_cuda(host_cuda_module, monkeypatch):
     """Native ops treat CPU tensors as CUDA tensors, and their kernels run on the host."""
     monkeypatch.setattr("tito_fast.ops.cuda_call.native_module", lambda: host_cuda_module)
-    monkeypatch.setattr("tito_fast.ops.cuda_call._place", lambda on: (0, 0))
-    monkeypatch.setattr("tito_fast.ops.cuda_call._is_cuda", lambda tensor: True)
+    monkeypatch.setattr("tito_fast.ops.cuda_call._place", lambda _on: (0, 0))
+    monkeypatch.setattr("tito_fast.ops.cuda_call._is_cuda", lambda _tensor: True)
     host_cuda_module.set_seed(0)
     host_cuda_module.take_log()
     return host_cuda_module
