@@ -7,8 +7,6 @@
 // end while others wait for them, are errors. So are more than one launch at a time.
 #pragma once
 
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -22,10 +20,7 @@
 
 #include "common/host_device.h"
 #include "common/launch.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/common_interface_defs.h>
-#endif
+#include "fiber.h"
 
 namespace tito_fast {
 
@@ -91,9 +86,7 @@ class HostBlock {
 
  private:
   struct Thread {
-    ucontext_t context{};
-    std::unique_ptr<char[]> stack;
-    void* fake_stack = nullptr;  // of the address sanitizer
+    Fiber fiber;
     Place place = Place::end;
     int n_exchanges = 0;
     std::uint64_t given[2] = {0, 0};
@@ -101,9 +94,10 @@ class HostBlock {
 
   static void enter();
   void run_threads();
-  void resume(int thread);
-  bool release_warps();
-  bool release_block();
+  void shuffle_ready();
+  void release(int thread);
+  void release_warps();
+  void release_block();
 
   std::int64_t index_ = 0;
   std::int64_t n_blocks_;
@@ -111,12 +105,9 @@ class HostBlock {
   void (*body_)(const void*) = nullptr;
   const void* body_context_ = nullptr;
   std::vector<Thread> threads_;
-  std::vector<int> order_;
-  std::minstd_rand random_;
-  ucontext_t scheduler_{};
-  void* scheduler_fake_stack_ = nullptr;
-  const void* scheduler_stack_ = nullptr;
-  std::size_t scheduler_stack_size_ = 0;
+  std::vector<int> ready_;  // threads that may go on
+  std::uint64_t random_;
+  Fiber scheduler_;
 };
 
 // The view of a block that a kernel gets; as CudaBlock.
