@@ -52,10 +52,12 @@ def _forward(
     search.fill(*_addresses(edges, box), torch.get_num_threads())
     n_empty = 0 if capacity is None else capacity - n_edges
     if n_empty:
-        edge_vec, edge_dist = filled(edge_vec, n_empty, 0.0), filled(edge_dist, n_empty, 0.0)
-        edge_index = filled(edge_index.T, n_empty, -1).T.contiguous()
+        edge_vec, edge_dist = pad(edge_vec, (0, 0, 0, n_empty)), pad(edge_dist, (0, n_empty))
+        edge_index = pad(edge_index, (0, n_empty), value=-1)
         shifts = (
-            _no_shifts(positions, n_edges + n_empty) if box is None else filled(shifts, n_empty, 0)
+            _no_shifts(positions, n_edges + n_empty)
+            if box is None
+            else pad(shifts, (0, 0, 0, n_empty))
         )
     return edge_vec, edge_dist, edge_index, edge_ptr, shifts, good_status(edge_ptr, n_edges)
 
