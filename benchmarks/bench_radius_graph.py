@@ -178,7 +178,7 @@ def check_edges(code, found, positions, batch_ptr):
     source, receiver, dist = (None if part is None else torch.as_tensor(part) for part in found)
     in_double = dist is not None and dist.dtype == torch.float64
     exact = positions.double() if in_double else positions
-    edge_index, _, _, edge_dist, _ = radius_graph_reference(exact, batch_ptr, None, CUTOFF_NM)
+    edge_index, _, _, edge_dist, *_ = radius_graph_reference(exact, batch_ptr, None, CUTOFF_NM)
     order = (receiver * len(positions) + source).argsort()
     assert torch.equal(torch.stack((source, receiver))[:, order].long(), edge_index), code
     if dist is not None:

@@ -135,3 +135,12 @@ def file_size_limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limit
+
+
+@pytest.fixture
+def cuda_device(request):
+    """Where the CUDA kernels run here: on a GPU, or on the host with CPU tensors."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    request.getfixturevalue("host_cuda")
+    return torch.device("cpu")

@@ -1,5 +1,6 @@
 """Calls of the compiled CUDA functions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,21 @@ from tito_fast._extension import native_cuda_problem, native_module
 from tito_fast.errors import BackendUnavailableError
 
 
-def call_cuda(name: str, on: Tensor, *arguments: object) -> Any:  # noqa: ANN401, what the kernel gives
+def cuda_function(name: str) -> Callable[..., Any]:
+    """Return a function of ``tito_fast._C`` that there is where CUDA kernels were built.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The build has no CUDA kernels.
+    """
+    function: Callable[..., Any] | None = getattr(native_module(), name, None)
+    if function is None:
+        raise BackendUnavailableError(f"{name}: {native_cuda_problem()}")
+    return function
+
+
+def call_cuda(name: str, on: Tensor, *arguments: object) -> None:
     """Call a compiled CUDA function on the device of a tensor and its current stream.
 
     Parameters
@@ -28,10 +43,7 @@ def call_cuda(name: str, on: Tensor, *arguments: object) -> Any:  # noqa: ANN401
     RuntimeError
         The launch failed; the message has the kernel's name and sizes.
     """
-    function = getattr(native_module(), name, None)
-    if function is None:
-        raise BackendUnavailableError(f"{name}: {native_cuda_problem()}")
-    return function(*arguments, *_place(on))
+    cuda_function(name)(*arguments, *_place(on))
 
 
 def runs_on_cuda(tensor: Tensor) -> bool:

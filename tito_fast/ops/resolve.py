@@ -30,7 +30,7 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "painn_message": ("cpu",),
     "painn_update": ("cpu",),
     "philox_normal": ("cpu",),
-    "radius_graph": ("cpu",),
+    "radius_graph": ("cpu", "cuda"),
     "readout_step": ("cpu",),
     "time_embed": ("cpu",),
 }

@@ -352,7 +352,14 @@ def test_an_atom_sees_its_own_images(backend):
 def test_empty_and_tiny(backend, box):
     for sizes in ([], [0, 0]):
         graph = run(make_case(sizes, box=box), backend=backend)
-        assert [tuple(value.shape) for value in graph] == [(2, 0), (1,), (0, 3), (0,), (0, 3)]
+        assert [tuple(value.shape) for value in graph] == [
+            (2, 0),
+            (1,),
+            (0, 3),
+            (0,),
+            (0, 3),
+            (2,),
+        ]
         assert graph.edge_ptr.tolist() == [0]
     alone = run(make_case([1, 1], box=box), backend=backend)
     assert alone.edge_ptr.tolist() == [0, 0, 0]
@@ -489,12 +496,13 @@ def test_every_instruction_set_gives_the_same_bits(isa, tmp_path):
         assert bytes_of(graph) == bytes_of(run(case))
 
 
+@pytest.mark.parametrize("capacity", [None, 50])
 @pytest.mark.parametrize("box", [None, TRICLINIC], ids=["open", "triclinic"])
-def test_opcheck(box):
+def test_opcheck(box, capacity):
     case = make_case([0, 3, 1, 2], box=box)
     torch.library.opcheck(
         torch.ops.tito_fast.radius_graph.default,
-        (case.positions.clone().requires_grad_(), case.batch_ptr, case.box, CUTOFF),
+        (case.positions.clone().requires_grad_(), case.batch_ptr, case.box, CUTOFF, capacity),
     )
     graph = run(case)
     torch.library.opcheck(
@@ -547,7 +555,7 @@ def test_batch_equals_loop(backend, box):
 
 def test_reference_is_the_formula():
     positions = torch.tensor([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
-    edge_index, edge_ptr, edge_vec, edge_dist, shifts = radius_graph_reference(
+    edge_index, edge_ptr, edge_vec, edge_dist, shifts, status = radius_graph_reference(
         positions, torch.tensor([0, 2, 3]), 8.0 * torch.eye(3), 5.5
     )
     assert edge_index.tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]]
@@ -555,6 +563,7 @@ def test_reference_is_the_formula():
     assert edge_vec.tolist() == [[3, -4, 0], [3, 4, 0], [-3, -4, 0], [-3, 4, 0]]
     assert edge_dist.tolist() == [5.0] * 4
     assert shifts.tolist() == [[0, -1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
+    assert status.tolist() == [0, 4]
 
 
 @pytest.mark.gpu

@@ -155,7 +155,14 @@ def test_rotation_translation_and_permutation(triton_device):
 def test_empty_and_tiny(triton_device):
     for sizes in ([], [0, 0]):
         graph = run(make_case(sizes, triton_device))
-        assert [tuple(value.shape) for value in graph] == [(2, 0), (1,), (0, 3), (0,), (0, 3)]
+        assert [tuple(value.shape) for value in graph] == [
+            (2, 0),
+            (1,),
+            (0, 3),
+            (0,),
+            (0, 3),
+            (2,),
+        ]
         assert graph.edge_ptr.tolist() == [0]
     alone = run(make_case([1, 1], triton_device))
     assert alone.edge_ptr.tolist() == [0, 0, 0]
@@ -207,15 +214,22 @@ def test_invalid_inputs(triton_device, change, error, match):
         radius_graph(given.pop("positions"), **given, backend="triton")
 
 
-def test_a_box_is_refused(triton_device):
-    case, box = make_case([3], triton_device), 9.0 * torch.eye(3, device=triton_device)
-    with pytest.raises(BackendUnavailableError, match="radius_graph's Triton kernel takes no box"):
+@pytest.mark.parametrize(
+    ("name", "value"), [("box", 9.0 * torch.eye(3)), ("capacity", 10)], ids=["box", "capacity"]
+)
+def test_box_and_capacity_are_refused(triton_device, name, value):
+    case = make_case([3], triton_device)
+    given = {name: value.to(triton_device) if isinstance(value, torch.Tensor) else value}
+    with pytest.raises(BackendUnavailableError, match="takes neither box nor capacity"):
         radius_graph(
-            case.positions, cutoff=1.0, batch_ptr=case.batch_ptr, box=box, backend="triton"
+            case.positions, cutoff=1.0, batch_ptr=case.batch_ptr, backend="triton", **given
         )
     run(case)
-    with pytest.raises(ValueError, match="box: expected none, got one"):
-        torch.ops.tito_fast.radius_graph_triton(case.positions, case.batch_ptr, box, 1.0)
+    arguments = {"box": None, "capacity": None} | given
+    with pytest.raises(ValueError, match=f"{name}: expected none, got one"):
+        torch.ops.tito_fast.radius_graph_triton(
+            case.positions, case.batch_ptr, arguments["box"], 1.0, arguments["capacity"]
+        )
 
 
 def test_deterministic(triton_device):
@@ -231,7 +245,7 @@ def test_opcheck(triton_device):
     ops = torch.ops.tito_fast
     torch.library.opcheck(
         ops.radius_graph_triton.default,
-        (case.positions.clone().requires_grad_(), case.batch_ptr, None, CUTOFF),
+        (case.positions.clone().requires_grad_(), case.batch_ptr, None, CUTOFF, None),
     )
     vec, dist = graph.edge_vec, graph.edge_dist
     leaves = [each.clone().requires_grad_() for each in (vec + 1.0, dist + 1.0, vec, dist)]

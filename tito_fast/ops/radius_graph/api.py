@@ -7,9 +7,11 @@ from torch import Tensor
 
 from tito_fast.ops.radius_graph import native
 from tito_fast.ops.radius_graph.reference import radius_graph_reference
+from tito_fast.ops.radius_graph.status import check_status
 from tito_fast.ops.resolve import resolve_backend
 from tito_fast.types import Backend
 from tito_fast.validation import (
+    check_at_least,
     check_batch_ptr,
     check_dtype,
     check_floating,
@@ -35,6 +37,12 @@ class RadiusGraph(NamedTuple):
     shifts
         (n_edges, 3) int32, lattice vectors added to the source. Without a box it is zero, one row
         expanded: it takes no memory and must not be written to.
+    status
+        (2,) int64: problems that the device found, as bits, and the number of edges it found. `check`
+        reads it.
+
+    With a capacity, n_edges above is the capacity; rows from ``edge_ptr[-1]`` on fill up: indices −1,
+    the rest 0.
     """
 
     edge_index: Tensor
@@ -42,6 +50,20 @@ class RadiusGraph(NamedTuple):
     edge_vec: Tensor
     edge_dist: Tensor
     shifts: Tensor
+    status: Tensor
+
+    def check(self) -> None:
+        """Raise what the device found, once the host may wait for it.
+
+        Raises
+        ------
+        CapacityError
+            There are more edges than the capacity; the graph is empty, and the message says how many.
+        ValueError
+            ``batch_ptr``, positions or box are wrong; the graph is empty.
+        """
+        problems, n_edges = self.status.tolist()
+        check_status(problems, n_edges, self.edge_index.shape[1])
 
 
 def radius_graph(
@@ -50,6 +72,7 @@ def radius_graph(
     cutoff: float,
     batch_ptr: Tensor,
     box: Tensor | None = None,
+    capacity: int | None = None,
     backend: Backend = "auto",
 ) -> RadiusGraph:
     """Find all pairs of atoms of one molecule that are closer than a cutoff.
@@ -72,9 +95,11 @@ def radius_graph(
     box
         (3, 3) or (n_molecules, 3, 3), dtype of ``positions``; rows are lattice vectors, of any
         angles. Periodic along all three. None: open.
+    capacity
+        Room for edges; the result has this many rows whatever is found. None: as many as there are.
     backend
-        ``auto``, ``native``, ``triton`` (without a box), ``reference`` or ``eager`` (the same as
-        ``reference``).
+        ``auto``, ``native``, ``triton`` (without box and capacity), ``reference`` or ``eager`` (the same
+        as ``reference``).
 
     Returns
     -------
@@ -89,6 +114,9 @@ def radius_graph(
         gradient; positions are more than 2**20 boxes from the origin; images cannot be counted.
     TypeError
         A dtype is wrong.
+    CapacityError
+        There are more edges than ``capacity``. Native on CUDA tensors does not wait to find out: the graph
+        is then empty, and `RadiusGraph.check` raises this and the errors of values above.
     BackendUnavailableError
         The named backend cannot run here.
 
@@ -100,9 +128,10 @@ def radius_graph(
     Differentiable in ``positions`` through ``edge_vec`` and ``edge_dist``, any number of times, not
     in ``box``; the derivative of ``edge_dist`` is taken as 0 where it is 0. Deterministic forward
     and backward on the CPU: sums run in the order of the edges, native and Triton ones in double. On CUDA the
-    backward of the reference follows PyTorch's rules of determinism. Triton reads ``batch_ptr`` and,
-    once more, the number of edges on the host; the reference waits for the device as well. No CUDA
-    graphs: the number of edges depends on the data.
+    backward of the reference follows PyTorch's rules of determinism. Without a capacity, native on CUDA
+    reads the number of edges on the host once, Triton ``batch_ptr`` as well; the reference waits for the
+    device more often. With a capacity, native on CUDA neither waits nor allocates by what it finds: at most
+    three launches, CUDA graphs yes.
 
     Examples
     --------
@@ -120,29 +149,34 @@ def radius_graph(
     >>> graph.edge_dist
     tensor([3., 1., 3., 4., 1., 4.])
     """
-    _check(positions, cutoff, batch_ptr, box)
-    limit = "" if box is None else "radius_graph's Triton kernel takes no box"
+    _check(positions, cutoff, batch_ptr, box, capacity)
+    is_plain = box is None and capacity is None
+    limit = "" if is_plain else "radius_graph's Triton kernel takes neither box nor capacity"
     implementation = resolve_backend("radius_graph", backend, positions.device, triton_limit=limit)
     if implementation == "native":
-        edge_vec, edge_dist, edge_index, edge_ptr, shifts = native.radius_graph_native(
-            positions, batch_ptr, box, cutoff
+        edge_vec, edge_dist, edge_index, edge_ptr, shifts, status = native.radius_graph_native(
+            positions, batch_ptr, box, cutoff, capacity
         )
-        return RadiusGraph(edge_index, edge_ptr, edge_vec, edge_dist, shifts)
+        return RadiusGraph(edge_index, edge_ptr, edge_vec, edge_dist, shifts, status)
     check_batch_ptr(batch_ptr, positions.shape[0])
     if implementation == "triton":
         from tito_fast.ops.radius_graph import triton_op  # noqa: PLC0415  optional
 
-        edge_vec, edge_dist, edge_index, edge_ptr, shifts = triton_op.radius_graph_triton(
+        edge_vec, edge_dist, edge_index, edge_ptr, shifts, status = triton_op.radius_graph_triton(
             positions, batch_ptr, cutoff
         )
-        return RadiusGraph(edge_index, edge_ptr, edge_vec, edge_dist, shifts)
-    return RadiusGraph(*radius_graph_reference(positions, batch_ptr, box, cutoff))
+        return RadiusGraph(edge_index, edge_ptr, edge_vec, edge_dist, shifts, status)
+    return RadiusGraph(*radius_graph_reference(positions, batch_ptr, box, cutoff, capacity))
 
 
-def _check(positions: Tensor, cutoff: float, batch_ptr: Tensor, box: Tensor | None) -> None:
+def _check(
+    positions: Tensor, cutoff: float, batch_ptr: Tensor, box: Tensor | None, capacity: int | None
+) -> None:
     check_floating("positions", positions)
     check_shape("positions", positions, ("n_atoms", 3))
     check_positive("cutoff", cutoff)
+    if capacity is not None:
+        check_at_least("capacity", capacity, 0)
     check_dtype("batch_ptr", batch_ptr, torch.int64)
     check_same_device("batch_ptr", batch_ptr, "positions", positions)
     if batch_ptr.ndim != 1 or batch_ptr.numel() == 0:

@@ -1,6 +1,6 @@
 """What ``torch.ops.tito_fast.radius_graph`` and ``radius_graph_triton`` share: schema, fakes, derivatives.
 
-The op returns edge_vec, edge_dist, edge_index, edge_ptr, shifts: what has a gradient comes first.
+The op returns edge_vec, edge_dist, edge_index, edge_ptr, shifts, status: what has a gradient comes first.
 The backward, an op of its own, maps gradients of ``edge_vec`` and ``edge_dist`` to one of
 ``positions``: with g_e = grad_vec_e + grad_dist_e vec_e / dist_e, it adds g_e to the source and
 takes it from the receiver. Its own derivative is plain PyTorch, so there is one of any order.
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tito_fast.ops.library import define, implement, implement_fake
 
-GraphTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-_Forward = Callable[[Tensor, Tensor, Tensor | None, float], GraphTensors]
+GraphTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+_Forward = Callable[[Tensor, Tensor, Tensor | None, float, int | None], GraphTensors]
 _Backward = Callable[..., Tensor]
 
 
@@ -30,7 +30,7 @@ def register_graph(
     name
         Of the op.
     forward
-        Maps positions, batch_ptr, box and cutoff to the graph's tensors.
+        Maps positions, batch_ptr, box, cutoff and capacity to the graph's tensors.
     backward
         Maps the gradients of edge_vec and edge_dist and what the forward gave (edge_vec, edge_dist, edge_index,
         edge_ptr), with batch_ptr, to the gradient of positions.
@@ -38,8 +38,8 @@ def register_graph(
         ``CPU``, ``CUDA``.
     """
     define(
-        f"{name}(Tensor positions, Tensor batch_ptr, Tensor? box, float cutoff) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+        f"{name}(Tensor positions, Tensor batch_ptr, Tensor? box, float cutoff, SymInt? capacity) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     )
     define(
         f"{name}_backward(Tensor grad_vec, Tensor grad_dist, Tensor edge_vec, Tensor edge_dist, "
@@ -69,8 +69,9 @@ def _fake_forward(
     batch_ptr: Tensor,  # noqa: ARG001, the schema's argument
     box: Tensor | None,
     cutoff: float,  # noqa: ARG001
+    capacity: int | None,
 ) -> GraphTensors:
-    n_edges = torch.library.get_ctx().new_dynamic_size()
+    n_edges = torch.library.get_ctx().new_dynamic_size() if capacity is None else capacity
     shifts = (
         positions.new_empty((1, 3), dtype=torch.int32).expand(n_edges, 3)
         if box is None
@@ -82,6 +83,7 @@ def _fake_forward(
         positions.new_empty((2, n_edges), dtype=torch.int64),
         positions.new_empty(positions.shape[0] + 1, dtype=torch.int64),
         shifts,
+        positions.new_empty(2, dtype=torch.int64),
     )
 
 
@@ -106,11 +108,12 @@ class _Forwards(torch.autograd.Function):
         batch_ptr: Tensor,
         box: Tensor | None,
         cutoff: float,
+        capacity: int | None,
     ) -> GraphTensors:
         with torch._C._AutoDispatchBelowAutograd():
-            graph = _forward_of(name)(positions, batch_ptr, box, cutoff)
-        edge_vec, edge_dist, edge_index, edge_ptr, shifts = graph
-        ctx.mark_non_differentiable(edge_index, edge_ptr, shifts)
+            graph = _forward_of(name)(positions, batch_ptr, box, cutoff, capacity)
+        edge_vec, edge_dist, edge_index, edge_ptr, shifts, status = graph
+        ctx.mark_non_differentiable(edge_index, edge_ptr, shifts, status)
         ctx.save_for_backward(edge_vec, edge_dist, edge_index, edge_ptr, batch_ptr)
         ctx.name = name
         return graph
@@ -123,7 +126,7 @@ class _Forwards(torch.autograd.Function):
         *_: Tensor,
     ) -> tuple[Tensor | None, ...]:
         grad = _backward_of(ctx.name)(grad_vec, grad_dist, *ctx.saved_tensors)
-        return None, grad, None, None, None
+        return None, grad, None, None, None, None
 
 
 class _Backwards(torch.autograd.Function):
@@ -144,7 +147,9 @@ class _Backwards(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         _, grad_dist, edge_vec, edge_dist, edge_index, _, _ = ctx.saved_tensors
         # Of g_e, then through g_e = grad_vec + grad_dist vec / dist, without its pole at 0.
-        grad_edge = grad.index_select(0, edge_index[0]) - grad.index_select(0, edge_index[1])
+        # Rows that fill up to a capacity have indices of −1; their difference is zero with any atom.
+        source, receiver = edge_index.clamp_min(0)
+        grad_edge = grad.index_select(0, source) - grad.index_select(0, receiver)
         is_zero = edge_dist == 0
         inverse = torch.where(is_zero, 1.0, edge_dist).reciprocal().masked_fill(is_zero, 0.0)
         along = (grad_edge * edge_vec).sum(dim=1) * inverse
@@ -161,13 +166,18 @@ class _Backwards(torch.autograd.Function):
 
 
 def _autograd_forward(
-    name: str, positions: Tensor, batch_ptr: Tensor, box: Tensor | None, cutoff: float
+    name: str,
+    positions: Tensor,
+    batch_ptr: Tensor,
+    box: Tensor | None,
+    cutoff: float,
+    capacity: int | None,
 ) -> GraphTensors:
     if not (torch.is_grad_enabled() and positions.requires_grad):
         with torch._C._AutoDispatchBelowAutograd():
-            return _forward_of(name)(positions, batch_ptr, box, cutoff)
+            return _forward_of(name)(positions, batch_ptr, box, cutoff, capacity)
     graph: GraphTensors = _Forwards.apply(  # type: ignore[no-untyped-call]
-        name, positions, batch_ptr, box, cutoff
+        name, positions, batch_ptr, box, cutoff, capacity
     )
     return graph
 

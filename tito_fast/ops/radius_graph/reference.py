@@ -5,6 +5,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from tito_fast.ops.radius_graph.status import check_status, good_status
 
 # Candidates tested at once.
 _CHUNK = 1 << 18
@@ -15,9 +18,13 @@ _SMALLEST_RELATIVE_VOLUME = 1e-6
 
 
 def radius_graph_reference(
-    positions: Tensor, batch_ptr: Tensor, box: Tensor | None, cutoff: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return edge_index, edge_ptr, edge_vec, edge_dist and shifts.
+    positions: Tensor,
+    batch_ptr: Tensor,
+    box: Tensor | None,
+    cutoff: float,
+    capacity: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return edge_index, edge_ptr, edge_vec, edge_dist, shifts and status.
 
     Arguments as in :func:`tito_fast.ops.radius_graph`, already checked but for their values.
     """
@@ -46,15 +53,20 @@ def radius_graph_reference(
     edge_ptr = torch.searchsorted(
         receiver.contiguous(), torch.arange(n_atoms + 1, device=positions.device)
     )
-    if box is None:
-        return (
-            torch.stack((source, receiver)),
-            edge_ptr,
-            edge_vec,
-            edge_dist,
-            positions.new_zeros((1, 3), dtype=torch.int32).expand(source.shape[0], 3),
-        )
-    return torch.stack((source, receiver)), edge_ptr, edge_vec, edge_dist, shifts.int()
+    n_edges = source.shape[0]
+    if capacity is not None:
+        check_status(0, n_edges, capacity)
+    n_empty = 0 if capacity is None else capacity - n_edges
+    return (
+        pad(torch.stack((source, receiver)), (0, n_empty), value=-1),
+        edge_ptr,
+        pad(edge_vec, (0, 0, 0, n_empty)),
+        pad(edge_dist, (0, n_empty)),
+        pad(shifts.int(), (0, 0, 0, n_empty))
+        if box is not None
+        else positions.new_zeros((1, 3), dtype=torch.int32).expand(n_edges + n_empty, 3),
+        good_status(edge_ptr, n_edges),
+    )
 
 
 def _edges_of_molecule(

@@ -6,6 +6,7 @@ from torch import Tensor
 from tito_fast.ops.native_call import dense
 from tito_fast.ops.radius_graph.operator import GraphTensors, register_graph
 from tito_fast.ops.radius_graph.reference import check_positions
+from tito_fast.ops.radius_graph.status import good_status
 from tito_fast.ops.radius_graph.triton_kernel import (
     SEARCH,
     radius_graph_bwd_kernel,
@@ -18,16 +19,19 @@ from tito_fast.ops.triton_launch import choose_launch
 def radius_graph_triton(positions: Tensor, batch_ptr: Tensor, cutoff: float) -> GraphTensors:
     """Call the registered op; arguments as in :func:`tito_fast.ops.radius_graph`, checked; no box."""
     graph: GraphTensors = torch.ops.tito_fast.radius_graph_triton(
-        positions, batch_ptr, None, cutoff
+        positions, batch_ptr, None, cutoff, None
     )
     return graph
 
 
 def _forward(
-    positions: Tensor, batch_ptr: Tensor, box: Tensor | None, cutoff: float
+    positions: Tensor, batch_ptr: Tensor, box: Tensor | None, cutoff: float, capacity: int | None
 ) -> GraphTensors:
-    if box is not None:
-        raise ValueError("box: expected none, got one; use torch.ops.tito_fast.radius_graph")
+    for name, value in (("box", box), ("capacity", capacity)):
+        if value is not None:
+            raise ValueError(
+                f"{name}: expected none, got one; use torch.ops.tito_fast.radius_graph"
+            )
     positions, batch_ptr = dense(positions, batch_ptr)
     n_atoms, n_molecules = positions.shape[0], batch_ptr.shape[0] - 1
     edge_ptr = batch_ptr.new_zeros(n_atoms + 1)
@@ -58,7 +62,7 @@ def _forward(
             **options,
         )
     shifts = positions.new_zeros((1, 3), dtype=torch.int32).expand(n_edges, 3)
-    return edge_vec, edge_dist, edge_index, edge_ptr, shifts
+    return edge_vec, edge_dist, edge_index, edge_ptr, shifts, good_status(edge_ptr, n_edges)
 
 
 def _backward(
