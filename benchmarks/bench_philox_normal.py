@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tito_fast.ops import philox_normal
+from tito_fast.ops.resolve import backend_problem
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 # Rows and normals a row: the vector starts (3 F an atom, F = 64) of 18 atoms, of 64 replicas of
@@ -22,8 +23,8 @@ MAX_ULPS = 4
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_philox_normal(benchmark: Any, backend, shape, device):
-    if backend == "native" and device == "cuda":
-        pytest.skip("philox_normal has no native kernel for cuda tensors")
+    if backend != "torch.randn" and (problem := backend_problem("philox_normal", backend, device)):
+        pytest.skip(problem)
     n_rows, count = SHAPES[shape]
     n_total = n_rows * count
     draw = _draw(backend, n_rows, count, device)

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_report_cases import Case, Lab, run_cases
+from benchmarks.gpu_report_cuda import kernel_cases
 from benchmarks.gpu_report_ops import ceiling_cases, op_cases
 from benchmarks.gpu_report_page import goal_lines, page
 from benchmarks.gpu_report_rollout import rollout_cases
@@ -71,7 +72,7 @@ def _driver() -> str:
 
 def cases_of(lab: Lab, only: str) -> list[Case]:
     """Return the cases whose names match; the ceilings always."""
-    cases = [*op_cases(lab), *rollout_cases(lab), *training_cases(lab)]
+    cases = [*op_cases(lab), *kernel_cases(lab), *rollout_cases(lab), *training_cases(lab)]
     return [*ceiling_cases(), *(case for case in cases if re.search(only, case.name))]
 
 

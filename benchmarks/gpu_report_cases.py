@@ -14,6 +14,10 @@ from torch import Tensor
 from benchmarks.gpu_report_timing import Clock
 
 
+class Absent(Exception):  # noqa: N818  not an error: the reason is in the report
+    """Raised by a case that cannot be run here, with the reason."""
+
+
 @dataclass(frozen=True)
 class Check:
     """An error that was measured, and the largest one allowed."""
@@ -76,7 +80,7 @@ class Case:
     Parameters
     ----------
     name, kind : str
-        ``kind`` is ``ceiling``, ``op``, ``rollout`` or ``training``.
+        ``kind`` is ``ceiling``, ``op``, ``kernel``, ``rollout`` or ``training``.
     about : dict
         What is timed: sizes, backend, precision; goes into the row.
     importance : int
@@ -117,6 +121,8 @@ def run_cases(cases: Sequence[Case], lab: Lab, *, budget_s: float) -> Iterator[d
 def _outcome(case: Case, lab: Lab) -> dict[str, Any]:
     try:
         result = case.run(lab)
+    except Absent as reason:
+        return {"status": "skipped", "why": str(reason)}
     except torch.OutOfMemoryError as error:
         return {"status": "skipped", "why": f"does not fit in memory: {str(error).splitlines()[0]}"}
     except Exception as error:  # noqa: BLE001  one failing case must not end the others
