@@ -18,6 +18,9 @@ from tito_fast._extension import build_info
 from tito_fast.ops import radius_graph
 from tito_fast.ops.radius_graph.reference import radius_graph_reference
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+# The other codes are here for a CPU; python -m benchmarks.gpu_report has those for a GPU.
+ON_CUDA = {"native", "reference", "torch dense", "torch cdist"}
 CUTOFF_NM = 0.5
 ATOMS_PER_NM3 = 100.0
 SYSTEMS = {"16 x 70": (16, 70), "64 x 70": (64, 70), "1 x 166": (1, 166), "1 x 5000": (1, 5000)}
@@ -190,17 +193,27 @@ def check_edges(code, found, positions, batch_ptr):
 
 # The public codes and what they import may warn of anything.
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_radius_graph(benchmark, name, code):
+def test_radius_graph(benchmark, name, code, device):
+    if device == "cuda" and code not in ON_CUDA:
+        pytest.skip(f"{code} is timed on a CPU here")
     n_molecules, n_atoms = SYSTEMS[name]
-    positions = balls(n_molecules, n_atoms)
-    batch_ptr = torch.arange(0, n_molecules * n_atoms + 1, n_atoms)
+    positions = balls(n_molecules, n_atoms).to(device)
+    batch_ptr = torch.arange(0, n_molecules * n_atoms + 1, n_atoms, device=device)
     call, edges = CODES[code](positions, batch_ptr)
-    result = benchmark(call)
+
+    def target():
+        result = call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    result = benchmark(target)
     n_edges = check_edges(code, edges(result), positions, batch_ptr)
     benchmark.extra_info.update(
-        device="cpu",
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
         dtype="float32" if code not in {"vesin", "vesin_torch", "matscipy"} else "float64",
         threads=torch.get_num_threads(),
         isa=build_info()["isa"],
