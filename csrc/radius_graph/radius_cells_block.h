@@ -111,6 +111,7 @@ struct BuildCellsShared {
   int warp_sums[kCellWarps];
   // The grid: a coordinate x has cell (x - origin) * scale.
   CellTable table;
+  double n_cells[3];
   double origin[3];
   double scale[3];
   int is_unordered;
@@ -138,16 +139,22 @@ struct BuildCells {
   TITO_HOST_DEVICE void operator()(const Block& block, Shared& shared) const {
     const std::int64_t m = block.index();
     if (m == 0 && block.thread() < n_to_zero) to_zero[block.thread()] = 0;
-    const std::int64_t start = input.batch_ptr[m], end = input.batch_ptr[m + 1];
-    const bool is_large = start >= 0 && end <= input.n_atoms && end - start >= kFewestAtomsForCells;
-    const bool is_used = is_large && make_grid(block, shared, m, start, end);
+    const bool is_used = is_large(m) && make_grid(block, shared, m);
     if (block.thread() == 0) cells.tables[m] = is_used ? shared.table : CellTable{0, 0, 0, 0};
-    if (is_used)
-      fill_cells(block, shared, start, static_cast<int>(end - start),
-                 cells.cell_start + first_cell(start, m));
+    if (is_used) fill_cells(block, shared, m);
   }
 
  private:
+  TITO_HOST_DEVICE bool is_large(std::int64_t m) const {
+    const std::int64_t start = input.batch_ptr[m], end = input.batch_ptr[m + 1];
+    return start >= 0 && start <= end && end <= input.n_atoms &&
+           end - start >= kFewestAtomsForCells;
+  }
+
+  TITO_HOST_DEVICE int n_atoms_of(std::int64_t m) const {
+    return static_cast<int>(input.batch_ptr[m + 1] - input.batch_ptr[m]);
+  }
+
   TITO_HOST_DEVICE Vector3 coordinates(const Shared& shared, std::int64_t atom) const {
     const Vector3 p = vector3(input.positions + 3 * atom);
     if constexpr (kPeriodic) return fractions(shared.lattice, p);
@@ -156,8 +163,7 @@ struct BuildCells {
 
   // Sets the grid; false where there can be none or it does not pay. Uniform.
   template <typename Block>
-  TITO_HOST_DEVICE bool make_grid(const Block& block, Shared& shared, std::int64_t m,
-                                  std::int64_t start, std::int64_t end) const {
+  TITO_HOST_DEVICE bool make_grid(const Block& block, Shared& shared, std::int64_t m) const {
     if (block.thread() == 0) shared.is_unordered = 0;
     if constexpr (kPeriodic) {
       if (block.warp() == 0) {
@@ -172,15 +178,15 @@ struct BuildCells {
         block.atomic_or(&shared.is_unordered, 1);
       }
     }
-    find_bounds(block, shared, start, end);
-    if (block.thread() == 0) set_grid(shared, static_cast<int>(end - start));
+    find_bounds(block, shared, m);
+    if (block.thread() == 0) set_grid(shared, n_atoms_of(m));
     block.sync();
     return shared.table.is_used != 0;
   }
 
   template <typename Block>
-  TITO_HOST_DEVICE void find_bounds(const Block& block, Shared& shared, std::int64_t start,
-                                    std::int64_t end) const {
+  TITO_HOST_DEVICE void find_bounds(const Block& block, Shared& shared, std::int64_t m) const {
+    const std::int64_t start = input.batch_ptr[m], end = input.batch_ptr[m + 1];
     Vector3 low = coordinates(shared, start), high = low;
     for (std::int64_t atom = start + block.thread(); atom < end; atom += kThreads) {
       widen(coordinates(shared, atom), low, high);
@@ -219,67 +225,65 @@ struct BuildCells {
     to[2] = from.z;
   }
 
-  // By one thread, from the bounds in low[0] and high[0].
+  // By one thread, from the bounds in low[0] and high[0]. What it works with stays in shared memory
+  // and loops are not unrolled: registers would be those of all threads.
   TITO_HOST_DEVICE void set_grid(Shared& shared, int n_atoms) const {
     shared.table = {0, 0, 0, 0};
-    const Vector3 low = vector3(shared.low[0]), high = vector3(shared.high[0]);
-    const Vector3 size = {fmax(fabs(low.x), fabs(high.x)), fmax(fabs(low.y), fabs(high.y)),
-                          fmax(fabs(low.z), fabs(high.z))};
-    const Vector3 n_most =
-        kPeriodic ? most_cells(shared.lattice, size) : most_cells(low, high, size);
-    double n_x = n_most.x, n_y = n_most.y, n_z = n_most.z;
+    set_most_cells(shared);
+    const double* const n = shared.n_cells;
     // Positions that are not finite, or so far apart that their difference overflows.
-    if (!(n_x * n_y * n_z < 1e100) || shared.is_unordered != 0) return;
+    if (!(n[0] * n[1] * n[2] < 1e100) || shared.is_unordered != 0) return;
     // Wider cells where atoms are thin, so that the table of cells stays short.
     const double most = fmin(static_cast<double>(kMostCellsPerAtom) * n_atoms, 1073741824.0);
-    while (n_x * n_y * n_z > most) {
-      if (n_x >= n_y && n_x >= n_z) {
-        n_x = ceil(0.5 * n_x);
-      } else if (n_y >= n_z) {
-        n_y = ceil(0.5 * n_y);
-      } else {
-        n_z = ceil(0.5 * n_z);
-      }
+    TITO_UNROLL(1)
+    while (n[0] * n[1] * n[2] > most) {
+      const int widest = n[0] >= n[1] && n[0] >= n[2] ? 0 : (n[1] >= n[2] ? 1 : 2);
+      shared.n_cells[widest] = ceil(0.5 * n[widest]);
     }
-    const double share = fmin(1.0, (2 * kCellReachX + 1) / n_x) *
-                         fmin(1.0, (2 * kCellReachYZ + 1) / n_y) *
-                         fmin(1.0, (2 * kCellReachYZ + 1) / n_z);
+    double share = 1.0;
+    TITO_UNROLL(1)
+    for (int k = 0; k < 3; ++k) {
+      const double low = shared.low[0][k], high = shared.high[0][k];
+      share *= fmin(1.0, (2.0 * reach_in_cells(k) + 1.0) / n[k]);
+      shared.origin[k] = kPeriodic ? 0.0 : low;
+      shared.scale[k] = kPeriodic ? n[k] : (n[k] > 1.0 ? n[k] / (high - low) : 0.0);
+    }
     if (!(share < 0.5)) return;
-    shared.table = {1, static_cast<int>(n_x), static_cast<int>(n_y), static_cast<int>(n_z)};
-    const Vector3 extent = {high.x - low.x, high.y - low.y, high.z - low.z};
-    store(kPeriodic ? Vector3{0.0, 0.0, 0.0} : low, shared.origin);
-    store(kPeriodic ? Vector3{n_x, n_y, n_z}
-                    : Vector3{n_x > 1.0 ? n_x / extent.x : 0.0, n_y > 1.0 ? n_y / extent.y : 0.0,
-                              n_z > 1.0 ? n_z / extent.z : 0.0},
-          shared.scale);
+    shared.table = {1, static_cast<int>(n[0]), static_cast<int>(n[1]), static_cast<int>(n[2])};
   }
 
-  // The most cells along each axis that are not too narrow for the reach. Open box: the bounds are
-  // divided evenly.
-  TITO_HOST_DEVICE Vector3 most_cells(const Vector3& low, const Vector3& high,
-                                      const Vector3& size) const {
+  TITO_HOST_DEVICE static double reach_in_cells(int k) {
+    return k == 0 ? kCellReachX : kCellReachYZ;
+  }
+
+  // The most cells along each axis that are not too narrow for the reach, NaN where positions are
+  // not finite. In an open box the bounds are divided evenly, else the box is.
+  TITO_HOST_DEVICE void set_most_cells(Shared& shared) const {
+    double size = 0.0;  // of all bounds, in an open box
+    double extent = 0.0, error = 4.0 * kFractionError;
+    TITO_UNROLL(1)
+    for (int k = 0; k < 3; ++k) {
+      const double here = fmax(fabs(shared.low[0][k]), fabs(shared.high[0][k]));
+      size = fmax(size, here);
+      // Distances of atoms have fractions, and sizes, of twice that at most.
+      if constexpr (kPeriodic) extent += 4.0 * here * shared.lattice.size[k];
+      error += 4.0 * kFractionError * here;
+    }
     const double cutoff = static_cast<double>(static_cast<T>(input.cutoff));
-    const double far = fmax(size.x, fmax(size.y, size.z));
-    const double reach = (cutoff * (1.0 + kUlps<T>)+kUlps<T> * 2.0 * far) * (1.0 + 1e-6);
-    return {at_least_one((high.x - low.x) * kCellReachX / reach),
-            at_least_one((high.y - low.y) * kCellReachYZ / reach),
-            at_least_one((high.z - low.z) * kCellReachYZ / reach)};
+    double reach = cutoff * (1.0 + kUlps<T>)+kUlps<T> * 2.0 * size;
+    if constexpr (kPeriodic) reach = shared.lattice.reach + kUlps<T> * extent;
+    reach *= 1.0 + 1e-6;
+    TITO_UNROLL(1)
+    for (int k = 0; k < 3; ++k) {
+      double n_cells = reach_in_cells(k);
+      if constexpr (kPeriodic) {
+        n_cells /= reach * shared.lattice.inverse_height[k] + error;
+      } else {
+        n_cells *= (shared.high[0][k] - shared.low[0][k]) / reach;
+      }
+      shared.n_cells[k] = n_cells < 1.0 ? 1.0 : floor(n_cells);
+    }
   }
-
-  // Periodic box: the box is. `size` bounds fractions.
-  TITO_HOST_DEVICE Vector3 most_cells(const Lattice<T>& lattice, const Vector3& size) const {
-    // Distances of atoms have fractions, and sizes, of twice that at most.
-    const double extent =
-        4.0 * (size.x * lattice.size[0] + size.y * lattice.size[1] + size.z * lattice.size[2]);
-    const double reach = (lattice.reach + kUlps<T> * extent) * (1.0 + 1e-6);
-    const double error = 4.0 * kFractionError * (1.0 + size.x + size.y + size.z);
-    return {at_least_one(kCellReachX / (reach * lattice.inverse_height[0] + error)),
-            at_least_one(kCellReachYZ / (reach * lattice.inverse_height[1] + error)),
-            at_least_one(kCellReachYZ / (reach * lattice.inverse_height[2] + error))};
-  }
-
-  // NaN stays.
-  TITO_HOST_DEVICE static double at_least_one(double n) { return n < 1.0 ? 1.0 : floor(n); }
 
   TITO_HOST_DEVICE static int cell_of_coordinate(double x, double origin, double scale, int n) {
     const double from = kPeriodic ? x - floor(x) : x - origin;
@@ -298,8 +302,10 @@ struct BuildCells {
 
   // Puts the molecule's atoms in the order of their cells, in any order within one.
   template <typename Block>
-  TITO_HOST_DEVICE void fill_cells(const Block& block, Shared& shared, std::int64_t start,
-                                   int n_atoms, int* cell_start) const {
+  TITO_HOST_DEVICE void fill_cells(const Block& block, Shared& shared, std::int64_t m) const {
+    const std::int64_t start = input.batch_ptr[m];
+    const int n_atoms = n_atoms_of(m);
+    int* const cell_start = cells.cell_start + first_cell(start, m);
     const int n_cells = shared.table.n_x * shared.table.n_y * shared.table.n_z;
     for (int c = block.thread(); c <= n_cells; c += kThreads) cell_start[c] = 0;
     block.sync();

@@ -63,6 +63,7 @@ struct CountEdges {
     Lattice<T>& lattice = shared.lattices[kPeriodic ? block.warp() : 0];
     MoleculeHere<T> here;
     int problem = problem_of_molecules(block);
+    TITO_UNROLL(1)
     for (int r = 0; r < kReceiversPerWarp; ++r) {
       const int slot = block.warp() * kReceiversPerWarp + r;
       const std::int64_t atom = first + slot;
@@ -94,6 +95,7 @@ struct CountEdges {
         (input.batch_ptr[0] != 0 || input.batch_ptr[input.n_molecules] != input.n_atoms)) {
       problem |= kBadBatchPtr;
     }
+    TITO_UNROLL(1)
     for (std::int64_t m = thread; m < input.n_molecules; m += n_threads) {
       if (input.batch_ptr[m] > input.batch_ptr[m + 1]) problem |= kBadBatchPtr;
       if constexpr (kPeriodic) {
@@ -118,7 +120,7 @@ struct CountEdges {
       int found = 0;
       if (is_candidate) {
         search.visit_edges(here, lattice, i, at, j, from, problem,
-                           [&found](const Point<int>&, const Point<T>&, T) { ++found; });
+                           [&found](const Shift&, const Point<T>&, T) { ++found; });
       }
       if constexpr (kPeriodic) {
         count += found;
@@ -213,17 +215,25 @@ struct WriteEdges {
     }
     Lattice<T>& lattice = shared.lattices[kPeriodic ? block.warp() : 0];
     MoleculeHere<T> here;
+    TITO_UNROLL(1)
     for (int r = 0; r < kReceiversPerWarp; ++r) {
       const std::int64_t atom =
           block.index() * kReceiversPerTile + block.warp() * kReceiversPerWarp + r;
       if (atom >= n_atoms || !search.move_to(block, atom, here, lattice)) return;
-      const std::int64_t row = rows.tile_start[block.index()] + rows.start_in_tile[atom];
+      const int n_here = write_row(block, here, lattice, atom, row_start(block, atom));
+      // Loaded once more rather than kept, for want of registers.
+      const std::int64_t row = row_start(block, atom);
       if (block.lane() == 0) edge_ptr[atom] = row;
-      write_row(block, here, lattice, atom, row);
+      for (int e = block.lane(); e < n_here; e += kLanesOfWarp) edges.receiver[row + e] = atom;
     }
   }
 
  private:
+  template <typename Block>
+  TITO_HOST_DEVICE std::int64_t row_start(const Block& block, std::int64_t atom) const {
+    return rows.tile_start[block.index()] + rows.start_in_tile[atom];
+  }
+
   TITO_HOST_DEVICE void write_padding(std::int64_t e) const {
     edges.source[e] = edges.receiver[e] = -1;
     edges.vec[3 * e] = edges.vec[3 * e + 1] = edges.vec[3 * e + 2] = T(0);
@@ -233,7 +243,7 @@ struct WriteEdges {
     }
   }
 
-  TITO_HOST_DEVICE void write_edge(std::int64_t e, std::int64_t source, const Point<int>& shift,
+  TITO_HOST_DEVICE void write_edge(std::int64_t e, std::int64_t source, const Shift& shift,
                                    const Point<T>& vec, T squared) const {
     edges.source[e] = source;
     edges.vec[3 * e] = vec.x;
@@ -250,9 +260,9 @@ struct WriteEdges {
   // Without cells edges are found in order. With them, rows of keys of that order are collected
   // where the receivers belong, and sorted.
   template <typename Block>
-  TITO_HOST_DEVICE void write_row(const Block& block, const MoleculeHere<T>& here,
-                                  const Lattice<T>& lattice, std::int64_t atom,
-                                  std::int64_t row) const {
+  TITO_HOST_DEVICE int write_row(const Block& block, const MoleculeHere<T>& here,
+                                 const Lattice<T>& lattice, std::int64_t atom,
+                                 std::int64_t row) const {
     const Point<T> at = load_point(search.input.positions + 3 * atom);
     const int i = static_cast<int>(atom - here.start);
     const bool is_sorted = here.cells == nullptr;
@@ -261,7 +271,7 @@ struct WriteEdges {
       int found = 0;
       if (is_candidate) {
         search.visit_edges(here, lattice, i, at, j, from, problem,
-                           [&found](const Point<int>&, const Point<T>&, T) { ++found; });
+                           [&found](const Shift&, const Point<T>&, T) { ++found; });
       }
       int total;
       std::int64_t e = row + n_found + warp_prefix(block, found, total);
@@ -272,13 +282,13 @@ struct WriteEdges {
         return;
       }
       search.visit_edges(here, lattice, i, at, j, from, problem,
-                         [&](const Point<int>& shift, const Point<T>& vec, T squared) {
-                           edges.receiver[e] = atom;
+                         [&](const Shift& shift, const Point<T>& vec, T squared) {
                            write_edge(e, here.start + j, shift, vec, squared);
                            ++e;
                          });
     });
     if (!is_sorted) sort_row(block, here, lattice, atom, row, n_found);
+    return n_found;
   }
 
   // Of the q-th edge of a row with source j.
@@ -297,19 +307,19 @@ struct WriteEdges {
     for (int e = block.lane(); e < n_found; e += kLanesOfWarp) {
       const std::int64_t key = keys[e];
       int rank = 0;
+      TITO_UNROLL(4)
       for (int other = 0; other < n_found; ++other) rank += keys[other] < key ? 1 : 0;
       const int j = static_cast<int>(key >> 32);
       const Point<T> from = load_point(search.input.positions + 3 * (here.start + j));
       int left = static_cast<int>(key & 0x7FFFFFFF), problem = 0;
       search.visit_edges(here, lattice, i, at, j, from, problem,
-                         [&](const Point<int>& shift, const Point<T>& vec, T squared) {
+                         [&](const Shift& shift, const Point<T>& vec, T squared) {
                            if (left-- == 0) {
                              write_edge(row + rank, here.start + j, shift, vec, squared);
                            }
                          });
     }
     block.sync_warp();
-    for (int e = block.lane(); e < n_found; e += kLanesOfWarp) edges.receiver[row + e] = atom;
   }
 };
 

@@ -20,6 +20,11 @@ constexpr double kMostImages = 2147483647.0;
 // What fractions of a position may be off by, relative to 1 and the fractions.
 constexpr double kFractionError = 1e-9;
 
+// Of a source, in lattice vectors.
+struct Shift {
+  int x, y, z;
+};
+
 struct Vector3 {
   double x, y, z;
 };
@@ -114,40 +119,43 @@ TITO_HOST_DEVICE bool is_distant(const Vector3& fraction) {
            fabs(floor(fraction.z)) <= kMostWraps);
 }
 
-// Shifts low ... low + n - 1 of each lattice vector; none where an n is 0.
+// Shifts low ... end - 1 of each lattice vector; none where an end is not above its low.
 struct ImageRange {
-  int low_x, low_y, low_z;
-  int n_x, n_y, n_z;
+  Shift low, end;
 
-  TITO_HOST_DEVICE bool is_empty() const { return n_x <= 0 || n_y <= 0 || n_z <= 0; }
+  TITO_HOST_DEVICE bool is_empty() const {
+    return end.x <= low.x || end.y <= low.y || end.z <= low.z;
+  }
+  TITO_HOST_DEVICE double n_images() const {
+    return static_cast<double>(end.x - low.x) * (end.y - low.y) * (end.z - low.z);
+  }
 };
 
+// Sets the shifts that bring a fraction to at most `margin` from 0. A margin may be infinite; then
+// they are too many.
+TITO_HOST_DEVICE void find_shifts(double fraction, double margin, int& low, int& end) {
+  const double finite = fmin(margin, 1e9);
+  low = static_cast<int>(ceil(-fraction - finite));
+  end = static_cast<int>(floor(finite - fraction)) + 1;
+}
+
 // The images of the second atom that may be within reach of the first, with p the vector between
-// them. Returns false if they, times n_atoms, are too many.
+// them.
 template <typename T>
-TITO_HOST_DEVICE bool find_images(const Lattice<T>& lattice, const Vector3& p, int n_atoms,
-                                  ImageRange& images) {
-  images = {0, 0, 0, 0, 0, 0};
+TITO_HOST_DEVICE ImageRange find_images(const Lattice<T>& lattice, const Vector3& p) {
+  ImageRange images = {{0, 0, 0}, {0, 0, 0}};
   const Vector3 f = fractions(lattice, p);
   const double sizes = sum_of_sizes(f);
   // Of atoms that are reported to be too far away, or not finite.
-  if (!(sizes <= 16.0 * kMostWraps)) return true;
+  if (!(sizes <= 16.0 * kMostWraps)) return images;
   const double extent = sum_of_sizes(p) + fabs(f.x) * lattice.size[0] +
                         fabs(f.y) * lattice.size[1] + fabs(f.z) * lattice.size[2];
   const double reach = lattice.reach + kUlps<T> * extent;
   const double error = kFractionError * (1.0 + sizes);
-  const double margin_x = reach * lattice.inverse_height[0] + error;
-  const double margin_y = reach * lattice.inverse_height[1] + error;
-  const double margin_z = reach * lattice.inverse_height[2] + error;
-  const double n_images = (2.0 * margin_x + 2.0) * (2.0 * margin_y + 2.0) * (2.0 * margin_z + 2.0);
-  if (!(n_images * n_atoms < kMostImages)) return false;
-  images.low_x = static_cast<int>(ceil(-f.x - margin_x));
-  images.low_y = static_cast<int>(ceil(-f.y - margin_y));
-  images.low_z = static_cast<int>(ceil(-f.z - margin_z));
-  images.n_x = static_cast<int>(floor(margin_x - f.x)) - images.low_x + 1;
-  images.n_y = static_cast<int>(floor(margin_y - f.y)) - images.low_y + 1;
-  images.n_z = static_cast<int>(floor(margin_z - f.z)) - images.low_z + 1;
-  return true;
+  find_shifts(f.x, reach * lattice.inverse_height[0] + error, images.low.x, images.end.x);
+  find_shifts(f.y, reach * lattice.inverse_height[1] + error, images.low.y, images.end.y);
+  find_shifts(f.z, reach * lattice.inverse_height[2] + error, images.low.z, images.end.z);
+  return images;
 }
 
 }  // namespace tito_fast

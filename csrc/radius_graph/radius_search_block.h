@@ -57,13 +57,13 @@ TITO_HOST_DEVICE std::int64_t find_molecule(const Block& block, const std::int64
 template <typename T>
 struct MoleculeHere {
   std::int64_t start = 0;
-  std::int64_t end = 0;
-  const CellTable* cells = nullptr;  // null: all atoms are candidates
-  const int* cell_start = nullptr;
+  int n_atoms = 0;
   int box_problem = 0;
+  const CellTable* cells = nullptr;  // null: all atoms are candidates
 
-  TITO_HOST_DEVICE bool contains(std::int64_t atom) const { return start <= atom && atom < end; }
-  TITO_HOST_DEVICE int n_atoms() const { return static_cast<int>(end - start); }
+  TITO_HOST_DEVICE bool contains(std::int64_t atom) const {
+    return start <= atom && atom - start < n_atoms;
+  }
 };
 
 // What the search of every receiver needs.
@@ -80,17 +80,12 @@ struct RadiusSearchOf {
     if (here.contains(atom)) return true;
     const std::int64_t m = find_molecule(block, input.batch_ptr, input.n_molecules, atom);
     if (m < 0) return false;
-    here.start = input.batch_ptr[m];
-    here.end = input.batch_ptr[m + 1];
-    if (here.start < 0 || here.end > input.n_atoms || !here.contains(atom)) {
-      here.start = here.end = 0;
-      return false;
-    }
-    here.cells = nullptr;
-    if (cells.tables != nullptr && cells.tables[m].is_used != 0) {
-      here.cells = cells.tables + m;
-      here.cell_start = cells.cell_start + first_cell(here.start, m);
-    }
+    const std::int64_t start = input.batch_ptr[m], end = input.batch_ptr[m + 1];
+    if (start < 0 || end > input.n_atoms || atom < start || atom >= end) return false;
+    here.start = start;
+    here.n_atoms = static_cast<int>(end - start);
+    here.cells =
+        cells.tables != nullptr && cells.tables[m].is_used != 0 ? cells.tables + m : nullptr;
     if constexpr (kPeriodic) {
       const T* const box = input.boxes.rows + (input.boxes.n_boxes == 1 ? 0 : 9 * m);
       here.box_problem =
@@ -118,7 +113,7 @@ struct RadiusSearchOf {
   TITO_HOST_DEVICE void visit_candidates(const Block& block, const MoleculeHere<T>& here, int i,
                                          const Visit& visit) const {
     if (here.cells == nullptr) {
-      const int n = here.n_atoms();
+      const int n = here.n_atoms;
       for (int base = 0; base < n; base += kLanesOfWarp) {
         const int j = base + block.lane();
         const bool is_inside = j < n;
@@ -127,7 +122,9 @@ struct RadiusSearchOf {
       }
       return;
     }
-    const Segment own = segment_of_lane<kPeriodic>(*here.cells, here.cell_start,
+    const int* const cell_start =
+        cells.cell_start + first_cell(here.start, here.cells - cells.tables);
+    const Segment own = segment_of_lane<kPeriodic>(*here.cells, cell_start,
                                                    cells.cell_of[here.start + i], block.lane());
     unsigned left = block.ballot(own.begin < own.end);
     while (left != 0) {
@@ -152,24 +149,27 @@ struct RadiusSearchOf {
     const Point<T> apart = {from.x - at.x, from.y - at.y, from.z - at.z};
     if constexpr (!kPeriodic) {
       const T squared = squared_length(apart);
-      if (squared < limit && j != i) visit(Point<int>{0, 0, 0}, apart, squared);
+      if (squared < limit && j != i) visit(Shift{0, 0, 0}, apart, squared);
       return;
     }
-    ImageRange images;
-    if (!find_images(lattice, distance_vector(at, from), here.n_atoms(), images)) {
-      problem |= kTooManyImages;
-    }
+    const ImageRange images = find_images(lattice, distance_vector(at, from));
     if (images.is_empty()) return;
-    for (int a = images.low_x; a < images.low_x + images.n_x; ++a) {
-      for (int b = images.low_y; b < images.low_y + images.n_y; ++b) {
-        for (int c = images.low_z; c < images.low_z + images.n_z; ++c) {
-          const Point<int> shift = {a, b, c};
-          const Point<T> vec = shifted(apart, shift, lattice);
-          const T squared = squared_length(vec);
-          const bool is_self = j == i && a == 0 && b == 0 && c == 0;
-          if (squared < limit && !is_self) visit(shift, vec, squared);
-        }
-      }
+    if (!(images.n_images() * here.n_atoms < kMostImages)) {
+      problem |= kTooManyImages;
+      return;
+    }
+    Shift shift = images.low;
+    TITO_UNROLL(1)
+    while (shift.x < images.end.x) {
+      const Point<T> vec = shifted(apart, shift, lattice);
+      const T squared = squared_length(vec);
+      const bool is_self = j == i && shift.x == 0 && shift.y == 0 && shift.z == 0;
+      if (squared < limit && !is_self) visit(shift, vec, squared);
+      if (++shift.z < images.end.z) continue;
+      shift.z = images.low.z;
+      if (++shift.y < images.end.y) continue;
+      shift.y = images.low.y;
+      ++shift.x;
     }
   }
 
@@ -179,7 +179,7 @@ struct RadiusSearchOf {
             static_cast<double>(from.z) - static_cast<double>(at.z)};
   }
 
-  TITO_HOST_DEVICE static Point<T> shifted(const Point<T>& apart, const Point<int>& shift,
+  TITO_HOST_DEVICE static Point<T> shifted(const Point<T>& apart, const Shift& shift,
                                            const Lattice<T>& lattice) {
     const T a = static_cast<T>(shift.x), b = static_cast<T>(shift.y), c = static_cast<T>(shift.z);
     const T* const box = lattice.rows;

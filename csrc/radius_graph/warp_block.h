@@ -4,6 +4,14 @@
 #include "common/host_device.h"
 #include "common/launch.h"
 
+// Before a loop: how many turns at once are compiled. Few keep registers free.
+#ifdef __CUDACC__
+#define TITO_PRAGMA(text) _Pragma(#text)
+#define TITO_UNROLL(n_turns) TITO_PRAGMA(unroll n_turns)
+#else
+#define TITO_UNROLL(n_turns)
+#endif
+
 namespace tito_fast {
 
 template <typename Block>

@@ -18,6 +18,8 @@ SIZES = [[], [0], [1], [2], [31], [32, 33], [63], [129], [0, 5, 0, 1, 7, 0], [17
 DTYPES = [torch.float32, torch.float64]
 # Sizes from which on molecules have cells: those below are tested one against all.
 CELLS = 512
+# What a workspace holds before.
+UNTOUCHED = 0x5A
 BAD_BATCH_PTR, BAD_POSITION, BAD_BOX, SINGULAR_BOX, DISTANT, TOO_MANY_IMAGES = 1, 2, 4, 8, 16, 32
 
 
@@ -74,7 +76,7 @@ def count(kernels, case):
     n_bytes = kernels.radius_graph_workspace_cuda(
         n_atoms, case.batch_ptr.shape[0] - 1, case.box is not None, dtype == torch.float64
     )
-    workspace = torch.full((n_bytes,), 0x5A, dtype=torch.uint8)
+    workspace = torch.full((n_bytes,), UNTOUCHED, dtype=torch.uint8)
     status = garbage(2, dtype=torch.int64)
     getattr(kernels, f"radius_graph_count_cuda_{dtype_suffix(dtype)}")(
         *arguments(case), workspace.data_ptr(), status.data_ptr(), 0, 0
@@ -269,18 +271,189 @@ def test_several_problems_at_once(kernels):
     check_problem(kernels, case, BAD_POSITION | SINGULAR_BOX)
 
 
-def launches_with_cells(kernels, case):
-    kernels.take_log()
-    check_against_cpu(kernels, case)
-    return kernels.take_log()
+# Boxes of 8 to 20 cells along x and 2, 3 or more along y and z.
+WIDE = [[10.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 8.0]]
+LONG = [[60.0, 0.0, 0.0], [0.0, 3.3, 0.0], [0.0, 0.0, 3.3]]
+SKEWED = [[13.5, 0.0, 0.0], [4.5, 12.0, 0.0], [-3.0, 3.75, 6.5]]
+FLAT = [[2.0, 0.0, 0.0], [0.0, 22.0, 3.0], [5.0, 0.0, 25.0]]
+
+
+def has_cells(kernels, case):
+    """Return whether positions were copied in the order of cells, to the end of the workspace."""
+    workspace, _ = count(kernels, case)[2]
+    n_bytes = case.positions.numel() * case.positions.element_size()
+    return bool((workspace[-n_bytes:] != UNTOUCHED).any())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("box", [None, TRICLINIC, CUBIC])
-def test_cells_find_the_same_edges(kernels, box, dtype):
-    rows = 3.0 * np.asarray(CUBIC if box is None else box)
-    case = liquid(620, box=rows, dtype=dtype, cutoff=1.5)
-    if box is None:
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("box", [WIDE, LONG, SKEWED, FLAT])
+def test_cells_find_the_same_edges(kernels, box, is_open, dtype):
+    case = liquid(600, box=box, dtype=dtype, cutoff=1.5)
+    if is_open:
         case.box = None
-    log = launches_with_cells(kernels, case)
+    check_against_cpu(kernels, case, n_more=2)
+    log = kernels.take_log()
     assert log == ["radius_graph_cells", "radius_graph_count", "radius_graph_fill"]
+    assert has_cells(kernels, case)
+    assert not has_cells(kernels, liquid(600, box=2.0 * torch.eye(3), dtype=dtype, cutoff=1.5))
+
+
+@pytest.mark.parametrize("box", [None, WIDE])
+def test_molecules_with_and_without_cells_in_one_batch(kernels, box):
+    sizes = [0, 40, CELLS, CELLS - 1, 0, 700, 3, 0]
+    parts = [liquid(size, box=WIDE, cutoff=1.0, seed=size) for size in sizes]
+    case = SimpleNamespace(
+        positions=torch.cat([part.positions for part in parts]),
+        batch_ptr=torch.tensor([0, *sizes]).cumsum(0),
+        box=None if box is None else torch.stack([part.box for part in parts]),
+        cutoff=1.0,
+    )
+    for seed in range(2):
+        kernels.set_seed(seed)
+        check_against_cpu(kernels, case)
+
+
+def test_a_wide_cutoff_has_no_cells_and_a_short_one_few(kernels):
+    for cutoff in (50.0, 1e-3):
+        check_against_cpu(kernels, liquid(CELLS, box=3.0 * torch.eye(3), cutoff=cutoff / 20.0))
+        case = liquid(CELLS, box=WIDE, cutoff=cutoff)
+        case.box = None
+        check_against_cpu(kernels, case)
+
+
+def test_large_molecules_on_a_line_in_a_plane_and_at_one_place(kernels):
+    line = torch.zeros(CELLS, 3)
+    line[:, 1] = torch.arange(CELLS) * 0.5
+    plane = torch.zeros(CELLS, 3)
+    plane[:, 0], plane[:, 2] = torch.arange(CELLS) % 23, torch.arange(CELLS) // 23
+    outlier = torch.zeros(CELLS, 3)
+    outlier[7] = 3e38
+    for positions, cutoff in ((line, 1.2), (plane, 1.5), (outlier * 0.0, 1e-30), (outlier, 1.0)):
+        batch_ptr = torch.tensor([0, CELLS])
+        for box in (None, torch.diag(torch.tensor([30.0, 40.0, 30.0]))):
+            if box is not None and positions is outlier:
+                continue
+            check_against_cpu(
+                kernels,
+                SimpleNamespace(positions=positions, batch_ptr=batch_ptr, box=box, cutoff=cutoff),
+            )
+
+
+@pytest.mark.parametrize("box", [None, WIDE])
+def test_problems_of_large_molecules_are_reported(kernels, box):
+    case = liquid(CELLS + 8, box=WIDE, cutoff=1.0)
+    case.box = None if box is None else case.box
+    ends = [[0, 520, 0, 520], [0, 515, 5, 520], [0, 700, 520], [3, 520], [0, 519], [520]]
+    for batch_ptr in ([0, -(1 << 62), 1 << 62, 520], *ends):
+        case.batch_ptr = torch.tensor(batch_ptr)
+        check_problem(kernels, case, BAD_BATCH_PTR)
+    case.batch_ptr = torch.tensor([0, 520])
+    for value in (float("nan"), float("inf")):
+        case.positions[77, 2] = value
+        check_problem(kernels, case, BAD_POSITION)
+    if box is not None:
+        case.positions[77, 2] = 1e9
+        check_problem(kernels, case, DISTANT)
+        case.positions[77, 2] = 1.0
+        case.box[1] = case.box[0]
+        check_problem(kernels, case, SINGULAR_BOX)
+
+
+def backward(kernels, graph, capacity, seed=0):
+    """Return the kernel's gradient and the C++ kernel's; behind the edges the arguments are NaN."""
+    vec, dist, edge_index, edge_ptr, _ = graph
+    n_edges, n_atoms, dtype = dist.shape[0], edge_ptr.shape[0] - 1, dist.dtype
+    generator = torch.Generator().manual_seed(seed)
+    grad_vec = torch.randn(n_edges, 3, generator=generator, dtype=dtype)
+    grad_dist = torch.randn(n_edges, generator=generator, dtype=dtype)
+
+    def padded(tensor):
+        longer = garbage(capacity, *tensor.shape[1:], dtype=tensor.dtype)
+        longer[:n_edges] = tensor
+        return longer
+
+    indices = garbage(2, capacity, dtype=torch.int64)
+    indices[:, :n_edges] = edge_index
+    arrays = [*map(padded, (grad_vec, grad_dist, vec, dist)), indices, edge_ptr]
+    found = garbage(n_atoms, 3, dtype=dtype)
+    getattr(kernels, f"radius_graph_bwd_cuda_{dtype_suffix(dtype)}")(
+        *[each.data_ptr() for each in arrays], n_atoms, capacity, found.data_ptr(), 0, 0
+    )
+    return found, (grad_vec, grad_dist, vec, dist, edge_index, edge_ptr)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_more", [0, 17])
+@pytest.mark.parametrize("box", BOXES)
+def test_backward_is_the_cpu_kernels_within_rounding(kernels, box, n_more, dtype):
+    case = make_case([12, 0, 33, 1, 70], box=BOXES[box], dtype=dtype)
+    if box == "small":
+        case = make_case([12, 0, 9], box=SMALL, dtype=dtype)
+    case.positions[1] = case.positions[0]
+    graph = of_cpu(case)
+    found, arguments_of_cpu = backward(kernels, graph, graph[1].shape[0] + n_more)
+    exact = torch.ops.tito_fast.radius_graph_backward(
+        *[each.double() if each.is_floating_point() else each for each in arguments_of_cpu],
+        case.batch_ptr,
+    )
+    # Sums in double of another order, rounded to the dtype.
+    most_terms = 2 * int(graph[3].diff().max())
+    scale = float(sum(each.abs().max() for each in arguments_of_cpu[:2]))
+    eps = torch.finfo(torch.float64).eps
+    errors = (found.double() - exact).abs()
+    rounding = 0.5 * torch.finfo(dtype).eps * exact.abs() if dtype == torch.float32 else 0.0
+    assert (errors <= most_terms * most_terms * scale * eps + rounding).all()
+    # Every edge gives to one atom what it takes from another.
+    limit = 1e-3 if dtype == torch.float32 else 1e-10
+    assert found.double().sum(dim=0).abs().max() < limit
+
+
+def test_backward_does_not_depend_on_the_order_of_threads(kernels):
+    graph = of_cpu(make_case([40, 33], box=TRICLINIC))
+    results = []
+    for seed in range(3):
+        kernels.set_seed(seed)
+        results.append(backward(kernels, graph, graph[1].shape[0])[0])
+    assert all(torch.equal(results[0], each) for each in results)
+
+
+def test_backward_of_an_empty_graph_is_zero_and_follows_no_source_outside(kernels):
+    case = make_case([5, 4])
+    graph = of_cpu(case)
+    empty = [each[:0] for each in graph[:2]]
+    found, _ = backward(
+        kernels, (*empty, graph[2][:, :0], torch.zeros(10, dtype=torch.int64), None), 30
+    )
+    assert torch.equal(found, torch.zeros(9, 3))
+    for outside in (-1, 9, 1 << 62, -(1 << 62)):
+        edge_index = torch.full_like(graph[2], outside)
+        found, _ = backward(kernels, (*graph[:2], edge_index, *graph[3:]), graph[1].shape[0])
+        assert found.isfinite().all()
+    wild = graph[3].clone()
+    wild[2:4] = torch.tensor([1 << 62, -(1 << 62)])
+    backward(kernels, (*graph[:3], wild, None), graph[1].shape[0])
+
+
+def random_case(rng):
+    """Return a batch of up to 4 molecules of up to 20 atoms, open or periodic."""
+    sizes = rng.integers(0, 21, size=rng.integers(1, 5)).tolist()
+    dtype = DTYPES[rng.integers(2)]
+    cutoff = float(rng.uniform(0.5, 2.5))
+    case = make_case(
+        sizes, dtype=dtype, spread=rng.uniform(0.5, 3.0), cutoff=cutoff, seed=int(rng.integers(1e9))
+    )
+    if rng.random() < 0.5:
+        n_boxes = 1 if rng.random() < 0.5 else len(sizes)
+        rows = np.diag(rng.uniform(1.5, 5.0, size=3)) + rng.uniform(-0.7, 0.7, size=(n_boxes, 3, 3))
+        case.box = torch.tensor(rows[0] if n_boxes == 1 else rows, dtype=dtype)
+    return case
+
+
+def test_edges_of_1000_random_batches_are_the_cpu_kernels_bitwise(kernels):
+    rng = np.random.default_rng(0)
+    n_edges = 0
+    for batch in range(1000):
+        kernels.set_seed(batch)
+        n_edges += check_against_cpu(kernels, random_case(rng))[1].shape[0]
+    assert n_edges > 100_000
