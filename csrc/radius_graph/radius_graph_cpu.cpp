@@ -11,6 +11,7 @@
 #include "common/batch.h"
 #include "common/isa.h"
 #include "radius_graph/radius_graph.h"
+#include "radius_graph/squared_limit.h"
 
 namespace tito_fast {
 

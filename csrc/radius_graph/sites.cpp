@@ -317,15 +317,6 @@ void store_sites(const MoleculeView<T>& molecule, const SiteList& list,
 }  // namespace
 
 template <typename T>
-T squared_limit(T cutoff) {
-  const T infinity = std::numeric_limits<T>::infinity();
-  T limit = cutoff * cutoff;
-  while (limit > T(0) && std::sqrt(limit) >= cutoff) limit = std::nextafter(limit, T(0));
-  while (std::sqrt(limit) < cutoff) limit = std::nextafter(limit, infinity);
-  return limit;
-}
-
-template <typename T>
 Sites<T> plain_sites(const MoleculeView<T>& molecule, T limit) {
   Sites<T> sites{};
   sites.n_sites = molecule.n_atoms;
@@ -391,7 +382,6 @@ std::int64_t n_tests(const Sites<T>& sites, std::int64_t n_atoms) {
 }
 
 #define TITO_INSTANTIATE(T)                                                          \
-  template T squared_limit<T>(T);                                                    \
   template Sites<T> plain_sites<T>(const MoleculeView<T>&, T);                       \
   template bool needs_sites<T>(const MoleculeView<T>&);                              \
   template Sites<T> build_sites<T>(const MoleculeView<T>&, T, T, MoleculeSites<T>&); \

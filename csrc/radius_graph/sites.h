@@ -30,10 +30,6 @@ struct MoleculeSites {
   std::vector<std::int64_t> cell_start;
 };
 
-// Squared distances below the result are those whose rounded root is below the cutoff.
-template <typename T>
-T squared_limit(T cutoff);
-
 // Describes a molecule without images and cells: every atom is tested against every other.
 template <typename T>
 Sites<T> plain_sites(const MoleculeView<T>& molecule, T limit);
