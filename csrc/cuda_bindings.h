@@ -7,10 +7,14 @@
 namespace tito_fast {
 
 void bind_ode_step_cuda(py::module_& module);
+void bind_ot_couple_cuda(py::module_& module);
+void bind_philox_normal_cuda(py::module_& module);
 void bind_radius_graph_cuda(py::module_& module);
 
 inline void bind_cuda_kernels(py::module_& module) {
   bind_ode_step_cuda(module);
+  bind_ot_couple_cuda(module);
+  bind_philox_normal_cuda(module);
   bind_radius_graph_cuda(module);
 }
 

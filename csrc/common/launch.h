@@ -26,6 +26,11 @@ std::string launch_problem(const Kernel& kernel, std::int64_t n_blocks, const st
          kernel.sizes() + "): " + reason;
 }
 
+// An entry of batch_ptr, which the host does not read, as a row of an array of n_atoms.
+TITO_HOST_DEVICE std::int64_t clamped_row(std::int64_t row, std::int64_t n_atoms) {
+  return row < 0 ? 0 : (row < n_atoms ? row : n_atoms);
+}
+
 TITO_HOST_DEVICE int n_set_bits(unsigned bits) {
 #ifdef __CUDA_ARCH__
   return __popc(static_cast<int>(bits));

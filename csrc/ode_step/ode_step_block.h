@@ -34,11 +34,6 @@ TITO_HOST_DEVICE double block_axis_mean(const Block& block, StepShared& shared, 
   return shared.sums[thread % 3] / static_cast<double>(n_atoms_here);
 }
 
-// batch_ptr is not read by the host, so rows outside the arrays are cut off here.
-TITO_HOST_DEVICE std::int64_t clamped_row(std::int64_t row, std::int64_t n_atoms) {
-  return row < 0 ? 0 : (row < n_atoms ? row : n_atoms);
-}
-
 // Writes next, the rows of molecule block.index().
 template <typename T>
 struct OdeStepForward {

@@ -6,13 +6,16 @@
 
 namespace tito_fast {
 
+// Prices and path lengths are sums of up to n costs, which must not overflow.
+constexpr double kMaxCost = 1e304;
+
 // Solves min over permutations of sum_i cost[i][column_of_row[i]] by shortest augmenting paths with
 // the initialisation of Jonker and Volgenant (Computing 38, 325, 1987). Keeps its buffers between
 // calls; one solver per thread.
 class AssignmentSolver {
  public:
-  // cost: (n, n), row-major, finite. The result holds n entries and stays valid until the next
-  // call.
+  // cost: (n, n), row-major, up to kMaxCost. The result holds n entries and stays valid until the
+  // next call.
   const std::vector<int>& solve(const double* cost, int n);
 
  private:

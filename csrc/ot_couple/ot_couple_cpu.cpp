@@ -25,11 +25,13 @@ struct Workspace {
   AssignmentSolver solver;
 };
 
-// coupled[i] <- coupled[j(i)] with j minimising sum_i |target[i] - coupled[j(i)]|^2.
-void permute(Workspace& work, std::ptrdiff_t n) {
+// coupled[i] <- coupled[j(i)] with j minimising sum_i |target[i] - coupled[j(i)]|^2; false, and
+// nothing done, if a squared distance is above kMaxCost or not a number.
+bool permute(Workspace& work, std::ptrdiff_t n) {
   const double* const coupled = work.coupled.data();
   const double* const target = work.target.data();
   work.cost.resize(static_cast<std::size_t>(n * n));
+  bool is_good = true;
   for (std::ptrdiff_t i = 0; i < n; ++i) {
     const double x = target[3 * i];
     const double y = target[3 * i + 1];
@@ -40,8 +42,10 @@ void permute(Workspace& work, std::ptrdiff_t n) {
       const double dy = y - coupled[3 * j + 1];
       const double dz = z - coupled[3 * j + 2];
       row[j] = dx * dx + dy * dy + dz * dz;
+      is_good &= row[j] <= kMaxCost;
     }
   }
+  if (!is_good) return false;
   const std::vector<int>& column_of_row = work.solver.solve(work.cost.data(), static_cast<int>(n));
   work.shuffled.resize(static_cast<std::size_t>(3 * n));
   for (std::ptrdiff_t i = 0; i < n; ++i) {
@@ -49,6 +53,7 @@ void permute(Workspace& work, std::ptrdiff_t n) {
       work.shuffled[3 * i + c] = coupled[3 * std::ptrdiff_t{column_of_row[i]} + c];
   }
   work.coupled.swap(work.shuffled);
+  return true;
 }
 
 void rotate(Workspace& work, std::ptrdiff_t n) {
@@ -85,9 +90,9 @@ bool couple(const T* x_0, const T* x_1, T* coupled, std::ptrdiff_t n, CouplingSt
     zero += 0.0 * work.coupled[e] + 0.0 * work.target[e];
   }
   if (std::isnan(zero)) return false;
-  if (steps.permute_first) permute(work, n);
+  if (steps.permute_first && !permute(work, n)) return false;
   if (steps.rotate) rotate(work, n);
-  if (steps.permute_last) permute(work, n);
+  if (steps.permute_last && !permute(work, n)) return false;
   for (std::ptrdiff_t e = 0; e < 3 * n; ++e) coupled[e] = static_cast<T>(work.coupled[e]);
   return true;
 }
@@ -128,7 +133,9 @@ void ot_couple_fwd_cpu(const T* x_0, const T* x_1, T* coupled, const std::int64_
   }
   if (first_bad.load() < n_molecules) {
     throw std::invalid_argument(
-        "x_0, x_1: expected finite coordinates, got NaN or infinity in molecule " +
+        "x_0, x_1: expected finite coordinates, got NaN, infinity or what is too large to square "
+        "in "
+        "molecule " +
         std::to_string(first_bad.load()));
   }
 }

@@ -21,7 +21,7 @@ OPS = [
 ]
 NO_NATIVE = "edge_geometry"
 NO_TRITON = "ot_couple"
-CUDA_KERNELS = ["center", "ode_step"]
+CUDA_KERNELS = ["center", "ode_step", "ot_couple"]
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 
@@ -110,9 +110,11 @@ def test_arguments_that_triton_does_not_take_are_an_error_by_name_and_the_refere
         resolve_backend(op, "triton", CUDA, triton_limit=limit)
 
 
-def test_auto_for_an_op_without_a_triton_kernel_is_the_reference_on_a_gpu(machine):
-    machine(triton="cuda")
+def test_auto_for_an_op_without_a_triton_kernel_is_native_else_the_reference_on_a_gpu(machine):
+    machine(triton="cuda", native_cuda="not built")
     assert resolve_backend(NO_TRITON, "auto", CUDA) == "reference"
+    machine(triton="cuda")
+    assert resolve_backend(NO_TRITON, "auto", CUDA) == "native"
 
 
 def test_a_cuda_kernel_that_cannot_run_gives_the_reason(machine):

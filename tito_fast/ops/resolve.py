@@ -26,7 +26,7 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "edge_geometry": (),
     "mlp": ("cpu",),
     "ode_step": ("cpu", "cuda"),
-    "ot_couple": ("cpu",),
+    "ot_couple": ("cpu", "cuda"),
     "painn_message": ("cpu",),
     "painn_update": ("cpu",),
     "philox_normal": ("cpu",),

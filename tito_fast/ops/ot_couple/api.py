@@ -46,8 +46,10 @@ def ot_couple(
         did under the name ``pr``), ``p``, ``pr`` or ``rp``. The last three choose a permutation from
         ``x_1`` and so change the law of ``x_0`` for labelled atoms: for comparison only.
     backend
-        ``auto``, ``native`` (CPU tensors), ``reference``, or ``eager``: rotations of all molecules at
-        once, permutations as in ``reference``. ``auto`` is ``native`` on a CPU, else ``eager``.
+        ``auto``, ``native``, ``reference``, or ``eager``: rotations of all molecules at once,
+        permutations as in ``reference``. ``auto`` is ``native`` where it was built, else ``eager``.
+        ``native`` permutes molecules of up to 128 atoms on a CUDA device; ``auto`` copies batches
+        with larger ones to the CPU, and warns of it once.
 
     Returns
     -------
@@ -57,12 +59,15 @@ def ot_couple(
     Raises
     ------
     ValueError
-        A shape, ``batch_ptr`` or ``plan`` is wrong, or a coordinate is not finite. On a CUDA device
-        ``eager`` looks at no values: a molecule that is not finite becomes NaN.
+        A shape, ``batch_ptr`` or ``plan`` is wrong, or a coordinate is not finite or, for a permutation,
+        too large to square. On a CUDA device ``native`` and ``eager`` look at no coordinates: such a
+        molecule becomes NaN.
     TypeError
         A dtype is wrong.
     BackendUnavailableError
         The named backend cannot run here.
+    CapacityError
+        ``native`` on a CUDA device was to permute a molecule of more than 128 atoms.
 
     Notes
     -----
@@ -71,8 +76,10 @@ def ot_couple(
     Deterministic, independent of the batch and of the number of threads. Not differentiable: the
     result is detached. Where the best rotation is not unique (all atoms of one side on a line) it is
     the smallest rotation of the one line onto the other. The permutation is exact, by shortest
-    augmenting paths, O(n_atoms^3) per molecule at worst. The reference and permutations wait for a CUDA
-    device; rotations by ``eager`` do not, and can be captured in a CUDA graph.
+    augmenting paths, O(n_atoms^3) per molecule at worst. ``native`` gives the same bits on a CPU and on
+    a CUDA device. There the reference and permutations wait for the device; rotations by ``native``
+    (one launch) and ``eager`` do not, and can be captured in a CUDA graph: they read ``batch_ptr`` on
+    the device, and rows that it leaves out are undefined.
 
     References
     ----------
@@ -102,6 +109,8 @@ def ot_couple(
         )
     x_0, x_1 = x_0.detach(), x_1.detach()
     if resolve_backend("ot_couple", backend, x_0.device) == "native":
+        if backend == "auto":
+            return native.ot_couple_native_of_any_size(x_0, x_1, batch_ptr, plan)
         return native.ot_couple_native(x_0, x_1, batch_ptr, plan)
     is_batched = backend != "reference" and plan in _ROTATIONS
     if not (is_batched and x_0.device.type == "cuda"):
