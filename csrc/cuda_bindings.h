@@ -7,7 +7,11 @@
 namespace tito_fast {
 
 void bind_ode_step_cuda(py::module_& module);
+void bind_philox_normal_cuda(py::module_& module);
 
-inline void bind_cuda_kernels(py::module_& module) { bind_ode_step_cuda(module); }
+inline void bind_cuda_kernels(py::module_& module) {
+  bind_ode_step_cuda(module);
+  bind_philox_normal_cuda(module);
+}
 
 }  // namespace tito_fast

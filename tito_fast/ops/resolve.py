@@ -29,7 +29,7 @@ _NATIVE_DEVICES: dict[str, tuple[str, ...]] = {
     "ot_couple": ("cpu",),
     "painn_message": ("cpu",),
     "painn_update": ("cpu",),
-    "philox_normal": ("cpu",),
+    "philox_normal": ("cpu", "cuda"),
     "radius_graph": ("cpu",),
     "readout_step": ("cpu",),
     "time_embed": ("cpu",),
