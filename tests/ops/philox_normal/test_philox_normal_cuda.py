@@ -179,8 +179,8 @@ def test_noncontiguous_and_offset_views(host_cuda):
 
 def test_counts_that_do_not_fit_write_nothing_outside(host_cuda):
     keys, replicas, _ = make_rows([0] * 4)
-    for counts in ([50, 3, -7, 60], [-50, 100, -3, 2], [2**62, 2**62, -(2**62), 5]):
-        counts = torch.tensor(counts)
+    for wrong in ([50, 3, -7, 60], [-50, 100, -3, 2], [2**62, 2**62, -(2**62), 5]):
+        counts = torch.tensor(wrong)
         starts = torch.cat((torch.zeros(1, dtype=torch.int64), counts.cumsum(0)))
         memory = torch.full((48,), -99.0)
         call_cuda(
