@@ -61,11 +61,12 @@ struct PhiloxNormalForward {
     const std::int64_t first = start(row);
     const std::int64_t number = slot - (first / 4 + row);
     // counts are not read by the host: what would lie outside the array is left out.
-    const std::int64_t left = counts[row] - 4 * number;
+    if (first < 0 || first >= n_total || counts[row] <= 4 * number) return;
     const std::int64_t place = first + 4 * number;
-    if (left <= 0 || place < 0 || place >= n_total) return;
+    const std::int64_t left = counts[row] - 4 * number;
     const std::int64_t room = n_total - place;
     const std::int64_t n_here = left < room ? left : room;
+    if (n_here <= 0) return;
     PhiloxStep now = step;
     if (rollout_step != nullptr) now.rollout_step = static_cast<std::uint32_t>(*rollout_step);
     const FourNormals four = normals_of_block(keys[row], replicas[row], now, number);
