@@ -40,11 +40,57 @@ void def_ode_step_cpu(py::module_& module, const char* suffix) {
              "n_molecules"_a, "coefficients"_a, "center"_a, "n_threads"_a);
 }
 
+template <typename T>
+void def_noisy_ode_step_cpu(py::module_& module, const char* suffix) {
+  module.def(
+      (std::string("noisy_ode_step_fwd_cpu_") + suffix).c_str(),
+      [](Address positions, Address velocities, Address next, Address batch_ptr,
+         std::int64_t n_atoms, std::int64_t n_molecules, const std::vector<double>& coefficients,
+         double noise_scale, Address keys, Address replicas, std::uint32_t rollout_step,
+         std::uint32_t stream_evaluation, bool center, int n_threads) {
+        const auto stages = stage_coefficients<T>(coefficients);
+        const auto noise =
+            step_noise<T>(keys, replicas, rollout_step, stream_evaluation, noise_scale);
+        const py::gil_scoped_release release;
+        noisy_ode_step_fwd_cpu<T>(pointer<const T>(positions), pointer<const T>(velocities),
+                                  pointer<T>(next), pointer<const std::int64_t>(batch_ptr), n_atoms,
+                                  n_molecules, stages, noise, center, n_threads);
+      },
+      "positions"_a, "velocities"_a, "next"_a, "batch_ptr"_a, "n_atoms"_a, "n_molecules"_a,
+      "coefficients"_a, "noise_scale"_a, "keys"_a, "replicas"_a, "rollout_step"_a,
+      "stream_evaluation"_a, "center"_a, "n_threads"_a);
+}
+
+template <typename T>
+void def_embedded_ode_step_cpu(py::module_& module, const char* suffix) {
+  module.def(
+      (std::string("embedded_ode_step_fwd_cpu_") + suffix).c_str(),
+      [](Address positions, Address velocities, Address next, Address error, Address batch_ptr,
+         std::int64_t n_atoms, std::int64_t n_molecules, const std::vector<double>& weights,
+         const std::vector<double>& error_weights, Address step_sizes, double absolute_tolerance,
+         double relative_tolerance, bool center, int n_threads) {
+        const auto pair = embedded_pair<T>(step_sizes, weights, error_weights, absolute_tolerance,
+                                           relative_tolerance);
+        const py::gil_scoped_release release;
+        embedded_ode_step_fwd_cpu<T>(pointer<const T>(positions), pointer<const T>(velocities),
+                                     pointer<T>(next), pointer<T>(error),
+                                     pointer<const std::int64_t>(batch_ptr), n_atoms, n_molecules,
+                                     pair, center, n_threads);
+      },
+      "positions"_a, "velocities"_a, "next"_a, "error"_a, "batch_ptr"_a, "n_atoms"_a,
+      "n_molecules"_a, "weights"_a, "error_weights"_a, "step_sizes"_a, "absolute_tolerance"_a,
+      "relative_tolerance"_a, "center"_a, "n_threads"_a);
+}
+
 }  // namespace
 
 void bind_ode_step(py::module_& module) {
   def_ode_step_cpu<float>(module, "float32");
   def_ode_step_cpu<double>(module, "float64");
+  def_noisy_ode_step_cpu<float>(module, "float32");
+  def_noisy_ode_step_cpu<double>(module, "float64");
+  def_embedded_ode_step_cpu<float>(module, "float32");
+  def_embedded_ode_step_cpu<double>(module, "float64");
 }
 
 }  // namespace tito_fast

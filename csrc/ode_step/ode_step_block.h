@@ -19,11 +19,11 @@ struct StepShared {
   double sums[kStepThreads];
 };
 
-// Mean of this thread's axis from each thread's partial sum. The tree has a fixed shape, so the
-// result is bitwise reproducible; strides are multiples of 3, so axes do not mix.
+// Leaves the sums of the three axes in shared.sums[0 .. 2], from each thread's partial sum. The
+// tree has a fixed shape, so the result is bitwise reproducible; strides are multiples of 3, so
+// axes do not mix.
 template <typename Block>
-TITO_HOST_DEVICE double block_axis_mean(const Block& block, StepShared& shared, double partial,
-                                        std::int64_t n_atoms_here) {
+TITO_HOST_DEVICE void block_axis_sums(const Block& block, StepShared& shared, double partial) {
   const int thread = block.thread();
   shared.sums[thread] = partial;
   block.sync();
@@ -31,7 +31,14 @@ TITO_HOST_DEVICE double block_axis_mean(const Block& block, StepShared& shared, 
     if (thread < stride) shared.sums[thread] += shared.sums[thread + stride];
     block.sync();
   }
-  return shared.sums[thread % 3] / static_cast<double>(n_atoms_here);
+}
+
+// Mean of this thread's axis.
+template <typename Block>
+TITO_HOST_DEVICE double block_axis_mean(const Block& block, StepShared& shared, double partial,
+                                        std::int64_t n_atoms_here) {
+  block_axis_sums(block, shared, partial);
+  return shared.sums[block.thread() % 3] / static_cast<double>(n_atoms_here);
 }
 
 // Writes next, the rows of molecule block.index().

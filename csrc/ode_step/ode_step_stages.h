@@ -1,4 +1,4 @@
-// Coefficients of a step as the bindings get them.
+// What a step is made of, from what the bindings get.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings.h"
 #include "ode_step/ode_step.h"
 
 namespace tito_fast {
@@ -22,6 +23,21 @@ StageCoefficients<T> stage_coefficients(const std::vector<double>& coefficients)
     result.value[k] = static_cast<T>(coefficients[k]);
   }
   return result;
+}
+
+template <typename T>
+StepNoise<T> step_noise(Address keys, Address replicas, std::uint32_t rollout_step,
+                        std::uint32_t stream_evaluation, double scale) {
+  return {pointer<const std::int64_t>(keys), pointer<const std::int64_t>(replicas),
+          PhiloxStep{rollout_step, stream_evaluation}, static_cast<T>(scale)};
+}
+
+template <typename T>
+EmbeddedPair<T> embedded_pair(Address step_sizes, const std::vector<double>& weights,
+                              const std::vector<double>& error_weights, double absolute_tolerance,
+                              double relative_tolerance) {
+  return {pointer<const T>(step_sizes), stage_coefficients<double>(weights),
+          stage_coefficients<double>(error_weights), absolute_tolerance, relative_tolerance};
 }
 
 }  // namespace tito_fast

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "common/simd.h"
+#include "philox_normal/series.h"
 
 namespace tito_fast {
 namespace TITO_ISA {
@@ -85,25 +86,17 @@ TITO_INLINE Vec<double> polynomial(Vec<double> x, const double (&coefficients)[n
   return p;
 }
 
-// All three polynomials interpolate at Chebyshev nodes. A relative error of 6e-8 is a float's last
-// place.
-
 // -2 ln u for 2^-24 <= u <= 1, relative error below 1.4e-9: u = 2^e (1 + f) with
 // sqrt(1/2) <= 1 + f < sqrt(2) and ln(1 + f) = f + f^2 q(f).
 TITO_INLINE Vec<double> minus_two_log(Vec<double> u) {
-  constexpr std::uint64_t kSqrtHalf = 0x3FE6A09E667F3BCDu;
   constexpr std::uint64_t kFraction = 0x000FFFFFFFFFFFFFu;
   constexpr std::uint64_t kBias = 64;
-  constexpr double kMinusTwoLn2 = -1.3862943611198906;
-  constexpr double kQ[] = {-0.13538048227632002, 0.23114575764031642, -0.236242722846593,
-                           0.2484162893581781,   -0.2846463571910444, 0.33335073544857263,
-                           -0.4000289344440046,  0.5000002188020135,  -0.666666455872142,
-                           0.9999999988699274};
-  const Words bits = reinterpret_cast<Words>(u) - (kSqrtHalf - (kBias << 52));
+  constexpr double kQ[] = {TITO_LOG_SERIES};
+  const Words bits = reinterpret_cast<Words>(u) - (kSqrtHalfBits - (kBias << 52));
   // 2^52 with e + kBias in the last places, as a double.
   const auto exponent = reinterpret_cast<Vec<double>>((bits >> 52) | 0x4330000000000000u);
   const Vec<double> e = exponent - (4503599627370496.0 + static_cast<double>(kBias));
-  const Vec<double> f = reinterpret_cast<Vec<double>>((bits & kFraction) + kSqrtHalf) - 1.0;
+  const Vec<double> f = reinterpret_cast<Vec<double>>((bits & kFraction) + kSqrtHalfBits) - 1.0;
   return e * kMinusTwoLn2 + (f * -2.0 + f * f * polynomial(f, kQ));
 }
 
@@ -111,15 +104,8 @@ TITO_INLINE Vec<double> minus_two_log(Vec<double> u) {
 // The quarter turns are taken off exactly. The rest t lies in [-pi/4, pi/4]:
 // sin t = t + t^3 s(t^2), cos t = 1 + t^2 c(t^2).
 TITO_INLINE void cos_sin(Words v, Vec<double>* cosine, Vec<double>* sine) {
-  constexpr double kHalfPi = 1.5707963267948966;
-  // pi / 2 - kHalfPi: the reference multiplies by a rounded 2 pi, which shows in the quarter turns
-  // themselves, where it gives multiples of this and not zero.
-  constexpr double kHalfPiTail = 6.123233995736766e-17;
-  constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
-  constexpr double kS[] = {2.724992580305979e-06, -0.00019840086735384846, 0.008333331874710208,
-                           -0.1666666666385529};
-  constexpr double kC[] = {2.4463788293265746e-05, -0.0013887589155600576, 0.04166665064451703,
-                           -0.49999999969119313};
+  constexpr double kS[] = {TITO_SINE_SERIES};
+  constexpr double kC[] = {TITO_COSINE_SERIES};
   // 2^30 with v in the last places is 2^30 + v / 2^22.
   const auto shifted = reinterpret_cast<Vec<double>>(v | 0x41D0000000000000u);
   const Vec<double> turns = shifted - 1073741824.0;

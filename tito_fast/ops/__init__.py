@@ -5,7 +5,7 @@ from tito_fast.ops.edge_embed import edge_embed
 from tito_fast.ops.edge_geometry import EdgeGeometry, edge_geometry
 from tito_fast.ops.mlp import mlp
 from tito_fast.ops.mlp_parameters import MlpParameters
-from tito_fast.ops.ode_step import ode_step
+from tito_fast.ops.ode_step import EmbeddedStep, embedded_ode_step, noisy_ode_step, ode_step
 from tito_fast.ops.ot_couple import ot_couple
 from tito_fast.ops.painn_message import (
     MessageGraph,
@@ -28,6 +28,7 @@ from tito_fast.ops.time_embed import time_embed
 
 __all__ = [
     "EdgeGeometry",
+    "EmbeddedStep",
     "MessageGraph",
     "MessageResult",
     "MlpParameters",
@@ -39,8 +40,10 @@ __all__ = [
     "complete_graph",
     "edge_embed",
     "edge_geometry",
+    "embedded_ode_step",
     "message_graph",
     "mlp",
+    "noisy_ode_step",
     "ode_step",
     "op_table",
     "ot_couple",

@@ -1,24 +1,15 @@
 """Public function of the op ``ode_step``."""
 
-import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from tito_fast.ops.ode_step import native
+from tito_fast.ops.ode_step.checks import check_finite, check_step
 from tito_fast.ops.ode_step.reference import ode_step_reference
 from tito_fast.ops.resolve import resolve_backend
 from tito_fast.types import Backend
-from tito_fast.validation import (
-    check_batch_ptr,
-    check_dtype,
-    check_floating,
-    check_same_device,
-    check_shape,
-)
-
-MAX_STAGES = 8
+from tito_fast.validation import check_batch_ptr
 
 
 def ode_step(
@@ -86,7 +77,8 @@ def ode_step(
     tensor([[-1.5000,  0.0000,  0.0000],
             [ 1.5000,  0.0000,  0.0000]])
     """
-    _check(positions, velocities, weights, step_size, batch_ptr)
+    check_step(positions, velocities, weights, batch_ptr)
+    check_finite("step_size", step_size)
     implementation = resolve_backend("ode_step", backend, positions.device)
     if implementation == "native":
         return native.ode_step_native(
@@ -111,34 +103,3 @@ def ode_step(
             center,
         )
     return ode_step_reference(positions, velocities, weights, step_size, batch_ptr, center)
-
-
-def _check(
-    positions: Tensor,
-    velocities: Tensor,
-    weights: Sequence[float],
-    step_size: float,
-    batch_ptr: Tensor,
-) -> None:
-    check_floating("positions", positions)
-    check_shape("positions", positions, ("n_atoms", 3))
-    check_dtype("velocities", velocities, positions.dtype)
-    check_shape("velocities", velocities, ("n_stages", positions.shape[0], 3))
-    check_same_device("velocities", velocities, "positions", positions)
-    check_dtype("batch_ptr", batch_ptr, torch.int64)
-    check_same_device("batch_ptr", batch_ptr, "positions", positions)
-    if batch_ptr.ndim != 1 or batch_ptr.numel() == 0:
-        raise ValueError(
-            f"batch_ptr: expected shape (n_molecules + 1,), got {tuple(batch_ptr.shape)}"
-        )
-    n_stages = velocities.shape[0]
-    if not 1 <= n_stages <= MAX_STAGES:
-        raise ValueError(f"velocities: expected 1 to {MAX_STAGES} stages, got {n_stages}")
-    if len(weights) != n_stages:
-        raise ValueError(
-            f"weights: expected one per stage of velocities ({n_stages}), got {len(weights)}"
-        )
-    if not all(math.isfinite(weight) for weight in weights):
-        raise ValueError(f"weights: expected finite numbers, got {list(weights)}")
-    if not math.isfinite(step_size):
-        raise ValueError(f"step_size: expected a finite number, got {step_size}")

@@ -4,12 +4,11 @@ import torch
 from torch import Tensor
 
 from tito_fast.ops.philox_normal import native
+from tito_fast.ops.philox_normal.checks import check_counts, check_replicas, check_rows, check_word
 from tito_fast.ops.philox_normal.reference import philox_4x32_10, philox_normal_reference
 from tito_fast.ops.resolve import resolve_backend
 from tito_fast.types import Backend
 from tito_fast.validation import check_dtype, check_same_device, check_shape
-
-_MAX_WORD = 2**32 - 1
 
 
 def philox_normal(
@@ -43,7 +42,7 @@ def philox_normal(
     n_total
         Sum of ``counts``.
     backend
-        ``auto``, ``native`` (CPU tensors), ``triton``, ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native``, ``triton``, ``reference`` or ``eager`` (the same as ``reference``).
 
     Returns
     -------
@@ -66,7 +65,10 @@ def philox_normal(
     else is in the batch and however many threads work. The integers are equal on every backend;
     normals are computed in double and rounded once, so native and reference differ by an ulp at most
     where their logarithms and sines do; Triton's are computed in float32 and differ by 4 ulps at most.
-    Native: the same bits on every instruction set. No synchronisation; Triton: CUDA graphs yes.
+    Native: the same bits on every instruction set and on CUDA, where a launch follows one of
+    ``torch.cumsum``. No synchronisation, CUDA graphs yes (the step numbers are constants of them; see
+    `philox_normal_at`). On CUDA tensors, values that ``counts`` would put behind ``n_total`` are left out,
+    and values that it leaves over are not set.
 
     References
     ----------
@@ -80,9 +82,9 @@ def philox_normal(
     >>> philox_normal(one, one, 3 * one, rollout_step=0, stream_evaluation=0, n_total=3).shape
     torch.Size([3])
     """
-    _check_rows(keys, replicas, counts)
-    _check_word("rollout_step", rollout_step)
-    _check_word("stream_evaluation", stream_evaluation)
+    check_rows(keys, replicas, counts)
+    check_word("rollout_step", rollout_step)
+    check_word("stream_evaluation", stream_evaluation)
     if n_total < 0:
         raise ValueError(f"n_total: expected at least 0, got {n_total}")
     implementation = resolve_backend("philox_normal", backend, keys.device)
@@ -91,7 +93,8 @@ def philox_normal(
             keys, replicas, counts, rollout_step, stream_evaluation, n_total
         )
     if keys.device.type == "cpu":
-        _check_contents(replicas, counts, n_total)
+        check_replicas(replicas)
+        check_counts(counts, n_total)
     if implementation == "triton":
         from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
 
@@ -99,16 +102,6 @@ def philox_normal(
             keys, replicas, counts, rollout_step, stream_evaluation, n_total
         )
     return philox_normal_reference(keys, replicas, counts, rollout_step, stream_evaluation, n_total)
-
-
-def philox_rows(counts: Tensor) -> Tensor:
-    """Return what `philox_normal_at` needs to know of ``counts`` (n_rows,) int64: (2, n_rows) int64.
-
-    By row: the first value, and the end of its blocks. Computed on the device without waiting for it.
-    """
-    from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
-
-    return triton_op.philox_rows(counts)
 
 
 def philox_normal_at(
@@ -120,24 +113,25 @@ def philox_normal_at(
     rollout_step: Tensor,
     stream_evaluation: int,
     n_total: int,
+    backend: Backend = "triton",
 ) -> Tensor:
     """Draw what `philox_normal` draws, for a step whose number the device reads: in a captured graph, at each replay.
-
-    Backend ``triton`` only.
 
     Parameters
     ----------
     keys, replicas, counts, stream_evaluation, n_total
-        As there; contents are not checked.
+        As there; on CUDA tensors, and by Triton, contents are not checked.
     rows
         ``philox_rows(counts)``.
     rollout_step
         (1,) int64 on the device of ``keys``; the low 32 bits count.
+    backend
+        As there.
 
     Returns
     -------
     Tensor
-        (n_total,) float32.
+        (n_total,) float32, bitwise what `philox_normal` draws with the same backend.
 
     Raises
     ------
@@ -146,16 +140,29 @@ def philox_normal_at(
     TypeError
         A dtype is wrong.
     BackendUnavailableError
-        Triton cannot run here.
+        The named backend cannot run here.
+
+    Notes
+    -----
+    No synchronisation. CUDA graphs yes: native and Triton are one launch, which reads ``rollout_step`` when it
+    runs.
     """
-    _check_rows(keys, replicas, counts)
-    _check_word("stream_evaluation", stream_evaluation)
+    check_rows(keys, replicas, counts)
+    check_word("stream_evaluation", stream_evaluation)
     check_shape("rows", rows, (2, keys.shape[0]))
     check_shape("rollout_step", rollout_step, (1,))
     for name, tensor in (("rows", rows), ("rollout_step", rollout_step)):
         check_dtype(name, tensor, torch.int64)
         check_same_device(name, tensor, "keys", keys)
-    resolve_backend("philox_normal", "triton", keys.device)
+    implementation = resolve_backend("philox_normal", backend, keys.device)
+    if implementation == "native":
+        return native.philox_normal_at_native(
+            keys, replicas, counts, rows, rollout_step, stream_evaluation, n_total
+        )
+    if implementation == "reference":
+        return philox_normal_reference(
+            keys, replicas, counts, rollout_step, stream_evaluation, n_total
+        )
     from tito_fast.ops.philox_normal import triton_op  # noqa: PLC0415  optional
 
     return triton_op.philox_normal_triton(
@@ -173,7 +180,7 @@ def philox_integers(counters: Tensor, keys: Tensor, *, backend: Backend = "auto"
     keys
         (n, 2) int64, 32 bits each.
     backend
-        ``auto``, ``native`` (CPU tensors), ``triton``, ``reference`` or ``eager`` (the same as ``reference``).
+        ``auto``, ``native``, ``triton``, ``reference`` or ``eager`` (the same as ``reference``).
 
     Returns
     -------
@@ -188,6 +195,10 @@ def philox_integers(counters: Tensor, keys: Tensor, *, backend: Backend = "auto"
         A dtype is wrong.
     BackendUnavailableError
         The named backend cannot run here.
+
+    Notes
+    -----
+    One launch on CUDA, no synchronisation, CUDA graphs yes.
     """
     check_dtype("counters", counters, torch.int64)
     check_shape("counters", counters, ("n", 4))
@@ -202,30 +213,3 @@ def philox_integers(counters: Tensor, keys: Tensor, *, backend: Backend = "auto"
 
         return triton_op.philox_integers_triton(counters, keys)
     return philox_4x32_10(counters, keys)
-
-
-def _check_rows(keys: Tensor, replicas: Tensor, counts: Tensor) -> None:
-    check_dtype("keys", keys, torch.int64)
-    check_shape("keys", keys, ("n_rows",))
-    for name, tensor in (("replicas", replicas), ("counts", counts)):
-        check_dtype(name, tensor, torch.int64)
-        check_shape(name, tensor, (keys.shape[0],))
-        check_same_device(name, tensor, "keys", keys)
-
-
-def _check_word(name: str, value: int) -> None:
-    if not 0 <= value <= _MAX_WORD:
-        raise ValueError(f"{name}: expected 0 to 2**32 - 1, got {value}")
-
-
-def _check_contents(replicas: Tensor, counts: Tensor, n_total: int) -> None:
-    bad = (replicas < 0) | (replicas > _MAX_WORD)
-    if bad.any():
-        raise ValueError(f"replicas: expected 0 to 2**32 - 1, got {int(replicas[bad][0])}")
-    bad = (counts < 0) | (counts > n_total) | (counts > 4 * _MAX_WORD)
-    if bad.any():
-        raise ValueError(
-            f"counts: expected 0 to n_total = {n_total} normals in a row, got {int(counts[bad][0])}"
-        )
-    if int(counts.sum()) != n_total:
-        raise ValueError(f"counts: expected a sum of n_total = {n_total}, got {int(counts.sum())}")

@@ -53,11 +53,14 @@ def philox_normal_reference(
     keys: Tensor,
     replicas: Tensor,
     counts: Tensor,
-    rollout_step: int,
+    rollout_step: int | Tensor,
     stream_evaluation: int,
     n_total: int,
 ) -> Tensor:
-    """Return the normals; arguments as in :func:`tito_fast.ops.philox_normal`, checked."""
+    """Return the normals; arguments as in :func:`tito_fast.ops.philox_normal`, checked.
+
+    ``rollout_step`` may be a tensor of one int64 as well, of which the low 32 bits count.
+    """
     device = keys.device
     row = torch.repeat_interleave(
         torch.arange(keys.shape[0], device=device), counts, output_size=n_total
@@ -69,7 +72,7 @@ def philox_normal_reference(
     counters = torch.stack(
         (
             element // 4,
-            torch.full_like(element, rollout_step),
+            torch.zeros_like(element) + rollout_step,
             replicas[row],
             torch.full_like(element, stream_evaluation),
         ),

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tito_fast.ops.library import define, implement, implement_fake
 from tito_fast.ops.native_call import dense
+from tito_fast.ops.philox_normal.rows import philox_rows
 from tito_fast.ops.philox_normal.triton_kernel import (
     INTEGERS,
     NORMALS,
@@ -22,14 +23,6 @@ define(
     "Tensor rollout_step, int stream_evaluation, int n_total) -> Tensor"
 )
 define("philox_integers_triton(Tensor counters, Tensor keys) -> Tensor")
-
-
-def philox_rows(counts: Tensor) -> Tensor:
-    """Return where rows of ``counts`` normals start and where their blocks of four end, (2, n_rows) int64.
-
-    Constant for a batch; computed on its device without waiting for it.
-    """
-    return torch.stack((counts.cumsum(0) - counts, ((counts + 3) // 4).cumsum(0)))
 
 
 def philox_normal_triton(
