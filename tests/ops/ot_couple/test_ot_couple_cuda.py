@@ -115,6 +115,17 @@ def test_ties_are_broken_as_by_the_cpu_kernel(host_cuda, couple, kind, plan):
         assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("plan", ["p", "pr"])
+def test_bids_without_end_are_left_to_the_search_for_paths(couple, plan):
+    # All want one of two atoms, each bid is a little higher than the last one, and the third is far.
+    for n_atoms in (3, 8, 40):
+        x_0, x_1, batch_ptr = make_case([n_atoms])
+        x_0 = 1e-5 * x_0
+        x_0[2:, 0] += 10.0
+        found, expected = couple(x_0, 1e-6 * x_1, batch_ptr, plan)
+        assert torch.equal(found, expected)
+
+
 def check_best(x_0, x_1, batch_ptr, coupled):
     for start, end in pairwise(batch_ptr.tolist()):
         source, target, found = (each[start:end] for each in (x_0, x_1, coupled))
