@@ -9,7 +9,9 @@ OPS = [
     "center",
     "edge_embed",
     "edge_geometry",
+    "embedded_ode_step",
     "mlp",
+    "noisy_ode_step",
     "ode_step",
     "ot_couple",
     "painn_message",
@@ -20,8 +22,16 @@ OPS = [
     "time_embed",
 ]
 NO_NATIVE = "edge_geometry"
-NO_TRITON = "ot_couple"
-CUDA_KERNELS = ["center", "ode_step", "ot_couple"]
+NO_TRITON = ["embedded_ode_step", "noisy_ode_step", "ot_couple"]
+CUDA_KERNELS = [
+    "center",
+    "embedded_ode_step",
+    "noisy_ode_step",
+    "ode_step",
+    "ot_couple",
+    "philox_normal",
+    "radius_graph",
+]
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 
@@ -75,7 +85,7 @@ def test_no_native_cuda_kernel_is_an_error_by_name(machine, op):
         resolve_backend(op, "native", CUDA)
 
 
-@pytest.mark.parametrize("op", sorted(set(OPS) - {NO_TRITON}))
+@pytest.mark.parametrize("op", sorted(set(OPS) - set(NO_TRITON)))
 def test_auto_on_a_gpu_is_native_else_triton_else_the_reference(machine, op):
     for triton, native_cuda, expected in [
         ("cuda", "", "native" if op in CUDA_KERNELS else "triton"),
@@ -89,7 +99,7 @@ def test_auto_on_a_gpu_is_native_else_triton_else_the_reference(machine, op):
         assert resolve_backend(op, "reference", CUDA) == "reference"
 
 
-@pytest.mark.parametrize("op", sorted(set(OPS) - {NO_TRITON}))
+@pytest.mark.parametrize("op", sorted(set(OPS) - set(NO_TRITON)))
 @pytest.mark.parametrize(("triton", "device"), [("interpreted", CPU), ("cuda", CUDA)])
 def test_triton_by_name_runs_or_says_why_not(machine, op, triton, device):
     machine(triton=triton)
@@ -99,7 +109,7 @@ def test_triton_by_name_runs_or_says_why_not(machine, op, triton, device):
         resolve_backend(op, "triton", device)
 
 
-@pytest.mark.parametrize("op", sorted(set(OPS) - {NO_TRITON, *CUDA_KERNELS}))
+@pytest.mark.parametrize("op", sorted(set(OPS) - {*NO_TRITON, *CUDA_KERNELS}))
 def test_arguments_that_triton_does_not_take_are_an_error_by_name_and_the_reference_by_auto(
     machine, op
 ):
@@ -110,11 +120,12 @@ def test_arguments_that_triton_does_not_take_are_an_error_by_name_and_the_refere
         resolve_backend(op, "triton", CUDA, triton_limit=limit)
 
 
-def test_auto_for_an_op_without_a_triton_kernel_is_native_else_the_reference_on_a_gpu(machine):
+@pytest.mark.parametrize("op", NO_TRITON)
+def test_auto_without_a_triton_kernel_is_native_else_the_reference_on_a_gpu(machine, op):
     machine(triton="cuda", native_cuda="not built")
-    assert resolve_backend(NO_TRITON, "auto", CUDA) == "reference"
+    assert resolve_backend(op, "auto", CUDA) == "reference"
     machine(triton="cuda")
-    assert resolve_backend(NO_TRITON, "auto", CUDA) == "native"
+    assert resolve_backend(op, "auto", CUDA) == "native"
 
 
 def test_a_cuda_kernel_that_cannot_run_gives_the_reason(machine):
@@ -161,9 +172,9 @@ def test_table_says_what_runs_on_a_machine(machine):
     machine(triton="cuda")
     assert runs("native", "cpu") == set(OPS) - {NO_NATIVE}
     assert runs("native", "cuda") == set(CUDA_KERNELS)
-    assert runs("triton", "cuda") == set(OPS) - {NO_TRITON}
+    assert runs("triton", "cuda") == set(OPS) - set(NO_TRITON)
     assert runs("triton", "cpu") == set()
     assert runs("reference", "cuda") == runs("eager", "cpu") == set(OPS)
     machine(triton="interpreted", native_cuda="not built")
-    assert runs("triton", "cpu") == set(OPS) - {NO_TRITON}
+    assert runs("triton", "cpu") == set(OPS) - set(NO_TRITON)
     assert runs("native", "cuda") == runs("triton", "cuda") == runs("reference", "cuda") == set()

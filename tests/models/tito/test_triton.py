@@ -4,18 +4,15 @@ Without a GPU the kernels are interpreted on CPU tensors; with one the same test
 """
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 
-from tito_fast import noise
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito import static_graph, triton_step
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.model import TitoModel, resolve_model_backend
 from tito_fast.noise import CounterNoise, RecordedNoise
-from tito_fast.ops import philox_normal
 from tito_fast.precision import forward_precision, matmul_precision
 from tito_fast.rollout.engine import FlowSettings, transition
 from tito_fast.solvers import solver_by_name
@@ -29,12 +26,6 @@ VARIANTS = {
     "cutoff": replace(SMALL, scaled_cutoff=1.5),
 }
 GRID = (0.0, 0.4, 1.0)
-
-
-@pytest.fixture(autouse=True)
-def _triton_noise(monkeypatch):
-    """Noise drawn outside a plan comes from the kernel that draws it inside: theirs differ in the last bits."""
-    monkeypatch.setattr(noise, "philox_normal", partial(philox_normal, backend="triton"))
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def philox_normal_at(
     rollout_step: Tensor,
     stream_evaluation: int,
     n_total: int,
-    backend: Backend = "triton",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Draw what `philox_normal` draws, for a step whose number the device reads: in a captured graph, at each replay.
 
