@@ -39,6 +39,54 @@ def couple_work(draw: Draw, n: int, b: int, width: int, *, plan: str) -> Work:
     )
 
 
+def noisy_step_work(draw: Draw, n: int, b: int, width: int, *, n_stages: int) -> Work:
+    del width
+    molecules = torch.arange(b, device=draw.device)
+    batch_ptr = n * torch.arange(b + 1, device=draw.device)
+    positions, velocities = draw.normal(n * b, 3), draw.normal(n_stages, n * b, 3)
+    return Work(
+        lambda backend, _: [
+            ops.noisy_ode_step(
+                positions,
+                velocities,
+                weights=[0.5] * n_stages,
+                step_size=0.05,
+                noise_scale=0.2,
+                keys=molecules + 1,
+                replicas=molecules,
+                rollout_step=3,
+                stream_evaluation=5,
+                batch_ptr=batch_ptr,
+                backend=backend,
+            )
+        ],
+        n_bytes=12.0 * (2 + n_stages) * n * b,
+    )
+
+
+def embedded_step_work(draw: Draw, n: int, b: int, width: int, *, n_stages: int) -> Work:
+    del width
+    batch_ptr = n * torch.arange(b + 1, device=draw.device)
+    positions, velocities = draw.normal(n * b, 3), draw.normal(n_stages, n * b, 3)
+    step_sizes = 0.05 + 0.01 * draw.normal(b).abs()
+    return Work(
+        lambda backend, _: list(
+            ops.embedded_ode_step(
+                positions,
+                velocities,
+                weights=[1 / n_stages] * n_stages,
+                error_weights=[1.0, -1.0, *[0.0] * (n_stages - 2)],
+                step_sizes=step_sizes,
+                absolute_tolerance=1e-3,
+                relative_tolerance=1e-2,
+                batch_ptr=batch_ptr,
+                backend=backend,
+            )
+        ),
+        n_bytes=12.0 * (2 + n_stages) * n * b,
+    )
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One operation with its options: what is timed on which sizes (atoms, molecules, features)."""
@@ -57,6 +105,11 @@ KERNELS = (
     *(
         Kernel("ode_step", f"stages={k}", partial(ode_step_work, n_stages=k), SMALL)
         for k in (1, 2, 3, 4, 6)
+    ),
+    Kernel("noisy_ode_step", "stages=1", partial(noisy_step_work, n_stages=1), SMALL),
+    *(
+        Kernel("embedded_ode_step", f"stages={k}", partial(embedded_step_work, n_stages=k), SMALL)
+        for k in (2, 4, 7)
     ),
     Kernel("center", "", center_work, SMALL),
     Kernel("ot_couple", "plan=r", partial(couple_work, plan="r"), COUPLED),

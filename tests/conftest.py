@@ -85,19 +85,25 @@ def released():
 
 
 @pytest.fixture(scope="session")
-def host_cuda_module(tmp_path_factory):
-    """The CUDA kernels compiled for the host; one build for all processes of a test run."""
+def host_cuda_path(tmp_path_factory):
+    """The module of the CUDA kernels compiled for the host; one build for all processes of a test run."""
     host = load_fixture("host_cuda.py")
     given = os.environ.get("TITO_FAST_HOST_CUDA")
     if given:
-        return host.load(given)
+        return Path(given)
     if host.COMPILER is None:
         pytest.skip("needs a C++ compiler, and none is on PATH")
     folder = tmp_path_factory.getbasetemp()
     # Processes of one run have folders of their own beside each other.
     folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "host_cuda"
     folder.mkdir(exist_ok=True)
-    return host.load(host.build(folder))
+    return host.build(folder)
+
+
+@pytest.fixture(scope="session")
+def host_cuda_module(host_cuda_path):
+    """The CUDA kernels, to be called from Python with addresses of host memory."""
+    return load_fixture("host_cuda.py").load(host_cuda_path)
 
 
 @pytest.fixture
