@@ -41,6 +41,8 @@ def report(**changes):
         ({"registers": 255}, 2),
         # 32 registers: 64 warps, 16 programs of 4.
         ({"registers": 32}, 16),
+        # More than 32 are never resident.
+        ({"registers": 32, "num_warps": 1}, 32),
         ({"shared_bytes": 100 * 1024}, 2),
         ({"shared_bytes": 100 * 1024, "architecture": 80}, 1),
         ({"shared_bytes": 227 * 1024}, 1),

@@ -30,6 +30,7 @@ SHARED_BYTES_OF_PROGRAM = {80: 163 * 1024, 90: 227 * 1024}
 
 _REGISTERS_OF_SM = 65536
 _WARPS_OF_SM = 64
+_PROGRAMS_OF_SM = 32
 # Registers are given to a warp in units of this many.
 _REGISTER_UNIT = 256
 # Of the shared memory that each program takes, for the system.
@@ -73,7 +74,7 @@ class BuildReport:
         by_registers = _REGISTERS_OF_SM // of_warp // self.num_warps
         shared = SHARED_BYTES_OF_PROGRAM[self.architecture] + _RESERVED_SHARED_BYTES
         by_shared = shared // (self.shared_bytes + _RESERVED_SHARED_BYTES)
-        return min(by_registers, by_shared, _WARPS_OF_SM // self.num_warps)
+        return min(by_registers, by_shared, _WARPS_OF_SM // self.num_warps, _PROGRAMS_OF_SM)
 
     @property
     def problem(self) -> str:

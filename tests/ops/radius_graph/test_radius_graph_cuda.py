@@ -76,7 +76,7 @@ def test_gradients_match_reference(cuda_device, box, dtype):
     case = make_case([0, 5, 0, 30, 1], cuda_device, dtype=dtype, box=box)
     leaf = case["positions"].clone().requires_grad_()
     found = gradients(leaf, case, backend="native")
-    with_capacity = gradients(leaf, case, backend="native", capacity=4000)
+    with_capacity = gradients(leaf, case, backend="native", capacity=8000)
     assert torch.equal(found, with_capacity)
     exact_case = {
         name: value.double() if torch.is_tensor(value) and value.is_floating_point() else value
@@ -200,16 +200,16 @@ def test_a_captured_search_follows_its_inputs(box):
     static = {
         name: value.clone() if torch.is_tensor(value) else value for name, value in cases[0].items()
     }
-    run(static, capacity=4000)
+    run(static, capacity=8000)
     torch.cuda.synchronize()
     captured = torch.cuda.CUDAGraph()
     with torch.cuda.graph(captured):
-        graph = run(static, capacity=4000)
+        graph = run(static, capacity=8000)
     for case in cases:
         static["positions"].copy_(case["positions"])
         captured.replay()
         graph.check()
-        assert_bitwise(graph, run(case, capacity=4000))
+        assert_bitwise(graph, run(case, capacity=8000))
 
 
 @pytest.mark.gpu
