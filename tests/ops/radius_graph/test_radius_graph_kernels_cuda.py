@@ -285,18 +285,20 @@ def has_cells(kernels, case):
     return bool((workspace[-n_bytes:] != UNTOUCHED).any())
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("is_open", [True, False])
-@pytest.mark.parametrize("box", [WIDE, LONG, SKEWED, FLAT])
+@pytest.mark.parametrize(
+    ("box", "dtype"),
+    [(WIDE, DTYPES[1]), (LONG, DTYPES[0]), (SKEWED, DTYPES[0]), (FLAT, DTYPES[1])],
+)
 def test_cells_find_the_same_edges(kernels, box, is_open, dtype):
-    case = liquid(600, box=box, dtype=dtype, cutoff=1.5)
+    case = liquid(530, box=box, dtype=dtype, cutoff=1.5)
     if is_open:
         case.box = None
     check_against_cpu(kernels, case, n_more=2)
     log = kernels.take_log()
     assert log == ["radius_graph_cells", "radius_graph_count", "radius_graph_fill"]
     assert has_cells(kernels, case)
-    assert not has_cells(kernels, liquid(600, box=2.0 * torch.eye(3), dtype=dtype, cutoff=1.5))
+    assert not has_cells(kernels, liquid(530, box=2.0 * torch.eye(3), dtype=dtype, cutoff=1.5))
 
 
 @pytest.mark.parametrize("box", [None, WIDE])
