@@ -179,6 +179,23 @@ def test_pairs_at_the_cutoff(kernels):
             check_against_cpu(kernels, case)
 
 
+def test_pairs_that_rounding_brings_below_the_cutoff(kernels):
+    generator = torch.Generator().manual_seed(0)
+    positions = torch.zeros(12, 3)
+    positions[:, 0] = 2e4 * torch.rand(12, generator=generator)
+    case = SimpleNamespace(
+        positions=positions,
+        batch_ptr=torch.tensor([0, 12]),
+        box=torch.diag(torch.tensor([0.7, 5.0, 5.0])),
+        cutoff=1.0,
+    )
+    # Shifts of up to 3e4 boxes: distances are off by many ulps.
+    for dist in of_cpu(case)[1].unique()[::5]:
+        case.cutoff = float(torch.nextafter(dist, torch.tensor(2.0)))
+        expected = check_against_cpu(kernels, case)
+        assert dist in expected[1]
+
+
 def test_atoms_at_one_place_and_without_edges(kernels):
     case = make_case([6, 5])
     case.positions[1] = case.positions[0]
@@ -350,6 +367,9 @@ def test_problems_of_large_molecules_are_reported(kernels, box):
     for batch_ptr in ([0, -(1 << 62), 1 << 62, 520], *ends):
         case.batch_ptr = torch.tensor(batch_ptr)
         check_problem(kernels, case, BAD_BATCH_PTR)
+        # Cells of molecules that overlap would overlap, too.
+        if len(batch_ptr) > 1:
+            assert has_cells(kernels, case) == (batch_ptr in ([3, 520], [0, 519]))
     case.batch_ptr = torch.tensor([0, 520])
     for value in (float("nan"), float("inf")):
         case.positions[77, 2] = value
