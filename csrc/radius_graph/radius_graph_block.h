@@ -147,9 +147,9 @@ struct CountEdges {
 
   template <typename Block>
   TITO_HOST_DEVICE void add_up_if_last(const Block& block, Shared& shared) const {
-    block.fence();
     block.sync();
     if (block.thread() == 0) {
+      block.fence();
       shared.is_last = block.atomic_add(&counters->n_done, 1) == block.n_blocks() - 1 ? 1 : 0;
     }
     block.sync();
