@@ -2,13 +2,15 @@ import importlib
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tito_fast import _extension
 from tito_fast.errors import BackendUnavailableError
-from tito_fast.ops import ode_step
+from tito_fast.ops import cuda_call, ode_step
+from tito_fast.ops.cuda_call import cuda_function
 
 LOADER_MESSAGE = "libmissing.so: cannot open shared object file"
 
@@ -56,9 +58,19 @@ def test_without_the_extension_native_raises_and_auto_runs(broken_extension):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 @pytest.mark.parametrize("name", ["ode_step_fwd_cuda_float32", "ode_step_bwd_cuda_float64"])
 def test_cuda_functions_say_why_they_cannot_run(name):
-    call = getattr(_extension.native_module(), name)
-    with pytest.raises(RuntimeError, match=r"no CUDA device can be used|has no CUDA kernels"):
+    if not _extension.build_info()["cuda"]:
+        pytest.skip("this build has no CUDA kernels")
+    call = cuda_function(name)
+    with pytest.raises(RuntimeError, match="no CUDA device can be used"):
         call(0, 0, 0, 0, 1, 1, [1.0], True, 0, 0)
+
+
+def test_a_build_without_cuda_says_so(monkeypatch):
+    module = SimpleNamespace(cuda_unavailable_reason=lambda: "this build has no CUDA kernels")
+    monkeypatch.setattr(cuda_call, "native_module", lambda: module)
+    monkeypatch.setattr(cuda_call, "native_cuda_problem", module.cuda_unavailable_reason)
+    with pytest.raises(BackendUnavailableError, match="ode_step_fwd.*: this build has no CUDA"):
+        cuda_function("ode_step_fwd_cuda_float32")
 
 
 def test_too_many_stages_are_refused_by_the_binary():

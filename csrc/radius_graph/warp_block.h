@@ -5,7 +5,7 @@
 #include "common/launch.h"
 
 // Before a loop: how many turns at once are compiled. Few keep registers free.
-#ifdef __CUDACC__
+#ifdef __CUDA_ARCH__
 #define TITO_PRAGMA(text) _Pragma(#text)
 #define TITO_UNROLL(n_turns) TITO_PRAGMA(unroll n_turns)
 #else
