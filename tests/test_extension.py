@@ -69,7 +69,7 @@ def test_a_build_without_cuda_says_so(monkeypatch):
     module = SimpleNamespace(cuda_unavailable_reason=lambda: "this build has no CUDA kernels")
     monkeypatch.setattr(cuda_call, "native_module", lambda: module)
     monkeypatch.setattr(cuda_call, "native_cuda_problem", module.cuda_unavailable_reason)
-    with pytest.raises(BackendUnavailableError, match="ode_step_fwd.*: this build has no CUDA"):
+    with pytest.raises(BackendUnavailableError, match=r"ode_step_fwd.*: this build has no CUDA"):
         cuda_function("ode_step_fwd_cuda_float32")
 
 
