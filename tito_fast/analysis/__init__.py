@@ -14,7 +14,8 @@ long trajectory), so that resampling is a new sum and never a new pass over fram
 ``markov``        states, transition matrices, Chapman–Kolmogorov tests
 ``correlation``   correlation functions
 ``convergence``   split R-hat, effective sample size, replica against replica
-``resampling``    blocks, bootstrap, noise floor of MD, ideal sampler
+``resampling``    blocks, bootstrap
+``baselines``     noise floor of MD, ideal sampler
 ``metric``        the five numbers of each metric
 ``geometry``      bond lengths, angles, contacts
 ================  =================================================================================

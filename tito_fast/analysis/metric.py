@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from tito_fast.analysis.resampling import N_RESAMPLES, Statistic, bootstrap, md_floor
+from tito_fast.analysis.baselines import md_floor
+from tito_fast.analysis.resampling import N_RESAMPLES, Statistic, bootstrap
 from tito_fast.analysis.unit_sums import UnitSums
 from tito_fast.data.molecule import FloatArray
 
@@ -53,7 +54,7 @@ def measure(
         Of two totals; a number, NaN where it is undefined.
     reference, model : UnitSums
     ideal : float or ndarray, shape (), optional
-        Of :func:`~tito_fast.analysis.resampling.ideal_static` or ``ideal_kinetic``.
+        Of :func:`~tito_fast.analysis.baselines.ideal_static` or ``ideal_kinetic``.
     bounds : tuple of float
         What the statistic can be at all.
     n_resamples, seed : int

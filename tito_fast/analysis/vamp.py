@@ -169,7 +169,7 @@ def timescales_ps(singular_values: FloatArray, *, lag_ps: float) -> FloatArray:
         raise ValueError(f"lag_ps: expected above 0, got {lag_ps}")
     size = np.minimum(np.abs(singular_values), 1.0)
     with np.errstate(divide="ignore"):
-        return np.asarray(lag_ps / -np.log(size), dtype=np.float64)
+        return np.asarray(lag_ps / np.abs(np.log(size)), dtype=np.float64)
 
 
 def timescale_error(
