@@ -1,9 +1,11 @@
-"""A Markov chain of which everything is known."""
+"""A Markov chain of which everything is known, and other things that several tests need."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from tito_fast.analysis.unit_sums import UnitSums
 
 
 def _chain():
@@ -83,3 +85,21 @@ def walks():
         return series
 
     return make
+
+
+@pytest.fixture(scope="session")
+def units_of_values():
+    """Units of one number each, with a count of one before it."""
+
+    def make(values, series_idx=None):
+        sums = np.stack([np.ones(len(values)), values], axis=1)
+        idx = np.arange(len(values)) if series_idx is None else series_idx
+        return UnitSums(sums=sums, series_idx=idx)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mean_difference():
+    """The statistic of two totals of such units: mean of the model minus mean of the reference."""
+    return lambda reference, model: model[1] / model[0] - reference[1] / reference[0]

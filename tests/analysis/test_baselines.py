@@ -3,21 +3,18 @@
 import numpy as np
 import pytest
 
-from tito_fast.analysis.baselines import drawn_pairs, ideal_kinetic, ideal_static, md_floor
+from tito_fast.analysis.baselines import (
+    drawn_pairs,
+    ideal_kinetic,
+    ideal_static,
+    ideal_transitions,
+    md_floor,
+)
+from tito_fast.analysis.markov import transition_counts, transition_distance
 from tito_fast.analysis.moments import covariances, lagged_moments
 from tito_fast.analysis.unit_sums import UnitSums
 from tito_fast.analysis.vamp import vamp2
 from tito_fast.data.torsions import jsd
-
-
-def mean_difference(reference, model):
-    return model[1] / model[0] - reference[1] / reference[0]
-
-
-def units_of_values(values, series_idx=None):
-    sums = np.stack([np.ones(len(values)), values], axis=1)
-    idx = np.arange(len(values)) if series_idx is None else series_idx
-    return UnitSums(sums=sums, series_idx=idx)
 
 
 def test_the_floor_of_independent_frames_is_counting_noise():
@@ -38,7 +35,7 @@ def test_the_floor_of_independent_frames_is_counting_noise():
     np.testing.assert_allclose(eight.value.mean(), expected, rtol=0.05)
 
 
-def test_the_floor_divides_in_time_and_between_trajectories():
+def test_the_floor_divides_in_time_and_between_trajectories(mean_difference, units_of_values):
     # Trajectory 0 is at 0 then 2, trajectory 1 at 10 then 12.
     units = units_of_values(np.array([0.0, 2, 10, 12]), series_idx=np.array([0, 0, 1, 1]))
     floor = md_floor(mean_difference, units)
@@ -87,6 +84,32 @@ def test_rollouts_cut_from_the_reference_score_close_to_it(walks):
         for n in (2, 2000)
     ]
     assert gaps[1] < 0.02 < gaps[0]
+
+
+def test_transitions_cut_from_the_reference_are_close_to_it(simulate_chain):
+    states = [*simulate_chain(3, 2000, seed=0), np.zeros(2, dtype=np.int64)]
+    total = transition_counts(states, n_states=3, lag_frames=4).total()
+    seen = []
+
+    def distance(reference, model):
+        seen.append(model.sum())
+        return transition_distance(reference, model)
+
+    far, near = (
+        ideal_transitions(distance, states, total, lag_frames=4, n_replicas=n, n_steps=20)
+        for n in (2, 500)
+    )
+    assert set(seen) == {40, 10_000}
+    assert near < 0.03 < far
+
+
+def test_parts_too_short_for_a_metric_have_no_floor(units_of_values):
+    def refuse(reference, model):
+        raise ValueError("too short")
+
+    floor = md_floor(refuse, units_of_values(np.arange(4.0), np.array([0, 0, 1, 1])))
+    assert np.isnan(floor.halves)
+    assert np.isnan(floor.value)
 
 
 def test_bad_input_is_refused():

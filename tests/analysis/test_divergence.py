@@ -9,6 +9,7 @@ from tito_fast.analysis.divergence import (
     coverage_precision,
     fit_grid,
     grid_counts,
+    histogram_counts,
     jsd_tica,
     jsd_tica_authors,
     torsion_counts,
@@ -92,6 +93,20 @@ def test_torsion_counts_are_those_of_torsion_jsd():
     assert counts_a.sums.dtype == np.int64
     assert counts_a.sums.sum() == a.size
     np.testing.assert_allclose(jsd(counts_a.total(), counts_b.total()), torsion_jsd(a, b))
+
+
+def test_values_outside_of_the_edges_are_counted_in_bins_of_their_own():
+    values = [np.array([-1.0, 0.0, 0.5, 1.0]), np.array([2.0, 3.0, 2.5, 0.0])]
+    edges = np.array([0.0, 1.0, 2.0])
+    assert histogram_counts(values, edges).sums.tolist() == [[1, 2, 1, 0], [0, 1, 1, 2]]
+    blocks = histogram_counts(values, edges, block_frames=2)
+    assert blocks.sums.sum(axis=1).tolist() == [2] * 4
+    with pytest.raises(
+        ValueError, match="edges: expected at least two ascending numbers, got others"
+    ):
+        histogram_counts(values, edges[::-1])
+    with pytest.raises(ValueError, match="values: expected finite numbers, got NaN"):
+        histogram_counts([np.array([np.nan])], edges)
 
 
 def test_coverage_and_precision_are_shares_on_bins_that_both_fill():

@@ -85,17 +85,18 @@ def test_criteria_are_those_of_the_rollout(molecule):
     np.testing.assert_allclose(clash_nm, geometry.clash_nm)
 
 
-def test_pieces_and_replicas_add_up(molecule, frames):
+def test_pieces_and_units_add_up(molecule, frames):
     whole = GeometryCounter(molecule)
     whole.update(frames)
-    parts = GeometryCounter(molecule, n_replicas=3)
-    for replica, (start, stop) in enumerate(((0, 1), (1, 64), (64, 129))):
-        parts.update(frames[start:stop], replica=replica)
-    parts.update(frames[:0], replica=0)
+    parts = GeometryCounter(molecule, series_idx=np.array([0, 0, 1]))
+    for unit, (start, stop) in enumerate(((0, 1), (1, 64), (64, 129))):
+        parts.update(frames[start:stop], unit=unit)
+    parts.update(frames[:0], unit=0)
     a, b = whole.result(), parts.result()
     for name in ("bond_counts", "angle_counts", "contact_counts", "clash_counts"):
         np.testing.assert_array_equal(getattr(b, name).total(), getattr(a, name).total())
     assert b.clash_counts.sums[:, 0].tolist() == [1, 63, 65]
+    assert b.bond_counts.series_idx.tolist() == [0, 0, 1]
     np.testing.assert_allclose(b.bond_std_nm, a.bond_std_nm)
     np.testing.assert_allclose(b.angle_mean, a.angle_mean)
 
@@ -116,7 +117,7 @@ def test_bad_input_is_refused(molecule, frames):
         counter.result()
     with pytest.raises(ValueError, match=r"positions: expected shape \(n_frames, 22, 3\), got"):
         counter.update(frames[:, 1:])
-    with pytest.raises(ValueError, match="replica: expected 0 to 0, got 1"):
-        counter.update(frames, replica=1)
-    with pytest.raises(ValueError, match="n_replicas: expected at least 1, got 0"):
-        GeometryCounter(molecule, n_replicas=0)
+    with pytest.raises(ValueError, match="unit: expected 0 to 0, got 1"):
+        counter.update(frames, unit=1)
+    with pytest.raises(ValueError, match="series_idx: expected at least one unit, got none"):
+        GeometryCounter(molecule, series_idx=np.zeros(0, dtype=np.int64))

@@ -3,20 +3,9 @@
 import numpy as np
 
 from tito_fast.analysis.metric import Metric, measure
-from tito_fast.analysis.unit_sums import UnitSums
 
 
-def mean_difference(reference, model):
-    return model[1] / model[0] - reference[1] / reference[0]
-
-
-def units_of_values(values, series_idx=None):
-    sums = np.stack([np.ones(len(values)), values], axis=1)
-    idx = np.arange(len(values)) if series_idx is None else series_idx
-    return UnitSums(sums=sums, series_idx=idx)
-
-
-def test_a_metric_has_its_five_numbers():
+def test_a_metric_has_its_five_numbers(mean_difference, units_of_values):
     reference = units_of_values(np.array([0.0, 2, 1]))
     metric = measure(mean_difference, reference, units_of_values(np.arange(9.0)), ideal=0.5)
     assert metric.value == 3

@@ -15,17 +15,7 @@ from tito_fast.analysis.unit_sums import UnitSums
 from tito_fast.data.torsions import jsd
 
 
-def mean_difference(reference, model):
-    return model[1] / model[0] - reference[1] / reference[0]
-
-
-def units_of_values(values, series_idx=None):
-    sums = np.stack([np.ones(len(values)), values], axis=1)
-    idx = np.arange(len(values)) if series_idx is None else series_idx
-    return UnitSums(sums=sums, series_idx=idx)
-
-
-def test_the_interval_of_a_mean_is_that_of_the_normal_law():
+def test_the_interval_of_a_mean_is_that_of_the_normal_law(mean_difference, units_of_values):
     rng = np.random.default_rng(0)
     reference, model = rng.standard_normal(200), 3 * rng.standard_normal(400) + 1
     interval = bootstrap(
@@ -52,7 +42,9 @@ def test_a_resampled_divergence_brackets_its_value():
     assert np.quantile(plain, 0.025) > interval.value
 
 
-def test_one_unit_has_no_interval_and_undefined_resamples_are_left_out():
+def test_one_unit_has_no_interval_and_undefined_resamples_are_left_out(
+    mean_difference, units_of_values
+):
     one = units_of_values(np.ones(1))
     interval = bootstrap(mean_difference, one, one)
     assert np.isnan(interval.low)
@@ -82,12 +74,15 @@ def test_frames_that_count_as_one():
                 chain[frame] = state
             chains.append(chain + 100)
         np.testing.assert_allclose(autocorrelation_frames(chains), (1 + rho) / (1 - rho), rtol=0.15)
-    lengths = block_length(chains)
+    lengths = block_length([chains[0][:12_000]])
     assert lengths.block_frames == np.ceil(5 * lengths.autocorrelation_frames)
     assert not lengths.is_limited
     short = block_length([chains[0][:500]])
     assert short.block_frames == 50
     assert short.is_limited
+    long = block_length([rng.standard_normal(100_000)])
+    assert long.block_frames == 500
+    assert not long.is_limited
     values = rng.standard_normal(63)
     direct = [values[: 63 - lag] @ values[lag:] for lag in range(63)]
     np.testing.assert_allclose(lagged_products(values), direct, atol=1e-12)

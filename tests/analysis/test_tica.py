@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from deeptime.decomposition import TICA
 
+from tito_fast.analysis import series as series_module
 from tito_fast.analysis.tica import fit_tica
 
 
@@ -19,6 +20,19 @@ def test_projections_are_those_of_deeptime(walks, lag_frames, dtype):
     for one, expected in zip(series, map(model.transform, wide), strict=True):
         np.testing.assert_allclose(tica.project(one), expected, atol=1e-7)
     assert tica.lag_frames == lag_frames
+
+
+def test_memory_maps_are_walked_in_chunks(walks, tmp_path, monkeypatch):
+    series = walks(300)
+    expected = fit_tica(series, lag_frames=2)
+    np.save(tmp_path / "features.npy", series[0])
+    features = np.load(tmp_path / "features.npy", mmap_mode="r")
+    monkeypatch.setattr(series_module, "CHUNK_VALUES", 100)
+    tica = fit_tica([features], lag_frames=2)
+    projected = expected.project(series[0])
+    np.testing.assert_allclose(tica.project(features), projected, atol=1e-9)
+    stacked = tica.project(series[0].reshape(3, 100, 7))
+    np.testing.assert_allclose(stacked, projected.reshape(3, 100, 2), atol=1e-9)
 
 
 def test_trajectories_are_not_joined(walks):

@@ -7,7 +7,14 @@ from deeptime.decomposition import VAMP
 
 from tito_fast.analysis.markov import grid_states
 from tito_fast.analysis.moments import covariances, lagged_moments
-from tito_fast.analysis.vamp import fit_vamp, timescale_error, timescales_ps, vamp2
+from tito_fast.analysis.resampling import bootstrap
+from tito_fast.analysis.vamp import (
+    fit_vamp,
+    slowest_timescales_ps,
+    timescale_error,
+    timescales_ps,
+    vamp2,
+)
 
 
 def pairs_of(series, lag_frames):
@@ -86,6 +93,18 @@ def test_the_error_of_time_scales_counts_what_a_lag_resolves():
     assert none.n_processes == 0
     # A process that the model lacks is missed wholly.
     assert timescale_error(reference, model[:0], lag_ps=10.0).value == 1.0
+
+
+def test_time_scales_have_intervals(chain, simulate_chain):
+    series = [np.eye(3)[one] for one in simulate_chain(300, 100, seed=0)]
+    moments = lagged_moments(series, lag_frames=2)
+    interval = bootstrap(lambda total: slowest_timescales_ps(total, lag_ps=2.0, n=3), moments)
+    exact = -1 / np.log(chain.eigenvalues[1:])
+    assert (interval.low[:2] < interval.value[:2]).all()
+    assert (interval.value[:2] < interval.high[:2]).all()
+    assert (np.abs(interval.value[:2] - exact) < (interval.high - interval.low)[:2]).all()
+    # Three states have two processes beside the equilibrium.
+    assert np.isnan([interval.value[2], interval.low[2], interval.high[2]]).all()
 
 
 def test_time_scales_at_the_ends_of_the_range():

@@ -59,6 +59,7 @@ def md_floor(statistic: Statistic, reference: UnitSums, *, seed: int = 0) -> MdF
     Returns
     -------
     MdFloor
+        NaN where a part is too short for the metric.
 
     Notes
     -----
@@ -223,24 +224,103 @@ def ideal_kinetic(
     ValueError
         As :func:`drawn_pairs`.
     """
+
+    def total(weights: list[IntArray]) -> FloatArray:
+        return weighted_moments(reference, weights, lag_frames=lag_frames)
+
+    draws = [
+        statistic(reference_total, total(weights))
+        for weights in _draws(
+            reference,
+            lag_frames,
+            n_replicas=n_replicas,
+            n_steps=n_steps,
+            n_draws=n_draws,
+            seed=seed,
+        )
+    ]
+    return np.asarray(np.mean(draws, axis=0), dtype=np.float64)
+
+
+def ideal_transitions(
+    statistic: Statistic,
+    states: Sequence[IntArray],
+    reference_total: FloatArray,
+    *,
+    lag_frames: int,
+    n_replicas: int,
+    n_steps: int,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> FloatArray:
+    """Return what an exact sampler would score in a metric of transition counts.
+
+    Parameters
+    ----------
+    statistic : callable
+        Of two totals of transition counts.
+    states : sequence of ndarray, shape (n_frames,), int64
+        Of the reference.
+    reference_total : ndarray, shape (n_states, n_states), float64
+        Of all its transitions, at the same lag.
+    lag_frames, n_replicas, n_steps, n_draws, seed : int
+        As for :func:`ideal_kinetic`.
+
+    Returns
+    -------
+    ndarray, float64
+        Mean over draws.
+
+    Raises
+    ------
+    ValueError
+        As :func:`drawn_pairs`.
+    """
+    n_states = len(reference_total)
+    flat = [one[:-lag_frames] * n_states + one[lag_frames:] for one in states]
+
+    def total(weights: list[IntArray]) -> FloatArray:
+        counts = [
+            np.bincount(pairs, weights=each, minlength=n_states * n_states)
+            for pairs, each in zip(flat, weights, strict=True)
+        ]
+        return np.asarray(np.sum(counts, axis=0).reshape(n_states, n_states))
+
+    draws = [
+        statistic(reference_total, total(weights))
+        for weights in _draws(
+            states, lag_frames, n_replicas=n_replicas, n_steps=n_steps, n_draws=n_draws, seed=seed
+        )
+    ]
+    return np.asarray(np.mean(draws, axis=0), dtype=np.float64)
+
+
+def _draws(
+    reference: Sequence[Series],
+    lag_frames: int,
+    *,
+    n_replicas: int,
+    n_steps: int,
+    n_draws: int,
+    seed: int,
+) -> Iterator[list[IntArray]]:
     lengths = [len(one) for one in reference]
-    draws = []
     for draw in range(n_draws):
-        weights = drawn_pairs(
+        yield drawn_pairs(
             lengths,
             lag_frames=lag_frames,
             n_replicas=n_replicas,
             n_steps=n_steps,
             seed=seed + draw,
         )
-        total = weighted_moments(reference, weights, lag_frames=lag_frames)
-        draws.append(statistic(reference_total, total))
-    return np.asarray(np.mean(draws, axis=0), dtype=np.float64)
 
 
 def _between(statistic: Statistic, units: UnitSums, is_first: NDArray[np.bool_]) -> FloatArray:
     first = np.asarray(is_first, dtype=np.int64)
-    return np.abs(np.asarray(statistic(units.total(first), units.total(1 - first)), np.float64))
+    try:
+        return np.abs(np.asarray(statistic(units.total(first), units.total(1 - first)), np.float64))
+    except ValueError:
+        return np.asarray(np.nan)
 
 
 def _divisions(n_trajectories: int, *, seed: int) -> Iterator[tuple[int, ...]]:

@@ -177,6 +177,45 @@ def torsion_counts(
     return UnitSums(sums=sums, series_idx=series_idx_of(units))
 
 
+def histogram_counts(
+    values: Sequence[Series], edges: FloatArray, *, block_frames: int | None = None
+) -> UnitSums:
+    """Count frames in each bin of one number per frame, such as the energy.
+
+    Parameters
+    ----------
+    values : sequence of ndarray, shape (n_frames,)
+    edges : ndarray, shape (n_bins + 1,), float64
+        Ascending; the last edge belongs to the last bin.
+    block_frames : int, optional
+        Cut each trajectory into units of this many frames.
+
+    Returns
+    -------
+    UnitSums
+        ``sums`` (n_units, n_bins + 2), int64; the frames below and above the edges are the first and
+        the last bin.
+
+    Raises
+    ------
+    ValueError
+        If edges do not ascend, there is no frame, or a value is not finite.
+    """
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError("edges: expected at least two ascending numbers, got others")
+    check_series([one[:, None] for one in values], name="values")
+    units = units_of([len(one) for one in values], block_frames=block_frames)
+    sums = np.zeros((len(units), len(edges) + 1), dtype=np.int64)
+    for row, unit in enumerate(units):
+        for chunk in chunk_slices(unit.start, unit.stop, n_features=1):
+            part = values[unit.series_idx][chunk]
+            if not np.isfinite(part).all():
+                raise ValueError("values: expected finite numbers, got NaN or infinity")
+            found = np.searchsorted(edges, part, side="right") - (part == edges[-1])
+            sums[row] += np.bincount(found, minlength=sums.shape[1])
+    return UnitSums(sums=sums, series_idx=series_idx_of(units))
+
+
 def jsd_tica(reference: FloatArray, model: FloatArray) -> FloatArray:
     """Return the Jensen–Shannon divergence in the plane of two slow coordinates.
 

@@ -25,21 +25,21 @@ _BLOCK_VALUES: Final = 1 << 18
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GeometryDistributions:
-    """Histograms and moments of a molecule's geometry, one unit per replica.
+    """Histograms and moments of a molecule's geometry, per unit (a replica, or a block of one).
 
     Parameters
     ----------
     bonds, angles : ndarray, shape (2, n_bonds) and (3, n_angles), int64
         Atoms; the apex of an angle is in the middle.
     bond_counts : UnitSums
-        ``sums`` (n_replicas, n_bonds, 200), int64, over ``LENGTH_EDGES_NM``.
+        ``sums`` (n_units, n_bonds, 200), int64, over ``LENGTH_EDGES_NM``.
     angle_counts : UnitSums
-        ``sums`` (n_replicas, n_angles, 180), int64, over ``ANGLE_EDGES``.
+        ``sums`` (n_units, n_angles, 180), int64, over ``ANGLE_EDGES``.
     contact_counts : UnitSums
-        ``sums`` (n_replicas, 200), int64: closest contact of each frame over ``CONTACT_EDGES``, of atoms
+        ``sums`` (n_units, 200), int64: closest contact of each frame over ``CONTACT_EDGES``, of atoms
         three or more bonds apart, as a share of the sum of their van der Waals radii.
     clash_counts : UnitSums
-        ``sums`` (n_replicas, 4), int64: finite frames, frames with a clash, clashing pairs, frames with
+        ``sums`` (n_units, 4), int64: finite frames, frames with a clash, clashing pairs, frames with
         NaN or infinity.
     bond_mean_nm, bond_std_nm : ndarray, shape (n_bonds,), float64
     angle_mean, angle_std : ndarray, shape (n_angles,), float64
@@ -59,21 +59,24 @@ class GeometryDistributions:
 
 
 class GeometryCounter:
-    """Counts bond lengths, angles and contacts of the replicas of one molecule.
+    """Counts bond lengths, angles and contacts of one molecule.
 
     Parameters
     ----------
     molecule : Molecule
-    n_replicas : int
+    series_idx : ndarray, shape (n_units,), int64, optional
+        Trajectory of each unit; one unit by default.
 
     Notes
     -----
     The result does not depend on how frames are divided over calls, but for rounding of the moments.
     """
 
-    def __init__(self, molecule: Molecule, *, n_replicas: int = 1) -> None:
-        if n_replicas < 1:
-            raise ValueError(f"n_replicas: expected at least 1, got {n_replicas}")
+    def __init__(self, molecule: Molecule, *, series_idx: IntArray | None = None) -> None:
+        self._series_idx = np.zeros(1, np.int64) if series_idx is None else series_idx
+        n_units = len(self._series_idx)
+        if not n_units:
+            raise ValueError("series_idx: expected at least one unit, got none")
         self._n_atoms = molecule.n_atoms
         self._bonds = molecule.bond_index[:, molecule.bond_index[0] < molecule.bond_index[1]]
         self._angles = _angles(molecule)
@@ -81,10 +84,10 @@ class GeometryCounter:
         self._vdw_nm = vdw_sums_nm(molecule, self._pairs)
         self._clash_shares = clash_shares(molecule, self._pairs)
         n_bonds, n_angles = self._bonds.shape[1], self._angles.shape[1]
-        self._bond_counts = np.zeros((n_replicas, n_bonds, len(LENGTH_EDGES_NM) - 1), np.int64)
-        self._angle_counts = np.zeros((n_replicas, n_angles, len(ANGLE_EDGES) - 1), np.int64)
-        self._contact_counts = np.zeros((n_replicas, len(CONTACT_EDGES) - 1), np.int64)
-        self._clash_counts = np.zeros((n_replicas, 4), np.int64)
+        self._bond_counts = np.zeros((n_units, n_bonds, len(LENGTH_EDGES_NM) - 1), np.int64)
+        self._angle_counts = np.zeros((n_units, n_angles, len(ANGLE_EDGES) - 1), np.int64)
+        self._contact_counts = np.zeros((n_units, len(CONTACT_EDGES) - 1), np.int64)
+        self._clash_counts = np.zeros((n_units, 4), np.int64)
         self._bond_moments = np.zeros((2, n_bonds))
         self._angle_moments = np.zeros((2, n_angles))
         # Moments about the start structure, against cancellation.
@@ -92,34 +95,34 @@ class GeometryCounter:
         self._bond_start = _lengths(start, self._bonds)[0]
         self._angle_start = _angle_sizes(start, self._angles)[0]
 
-    def update(self, positions: NDArray[np.floating], *, replica: int = 0) -> None:
-        """Count frames of one replica.
+    def update(self, positions: NDArray[np.floating], *, unit: int = 0) -> None:
+        """Count frames of one unit.
 
         Parameters
         ----------
         positions : ndarray, shape (n_frames, n_atoms, 3)
             In nm.
-        replica : int
+        unit : int
 
         Raises
         ------
         ValueError
-            If the shape does not fit, or there is no such replica.
+            If the shape does not fit, or there is no such unit.
         """
         if positions.ndim != 3 or positions.shape[1:] != (self._n_atoms, 3):
             raise ValueError(
                 f"positions: expected shape (n_frames, {self._n_atoms}, 3), got {positions.shape}"
             )
-        if not 0 <= replica < len(self._clash_counts):
-            raise ValueError(f"replica: expected 0 to {len(self._clash_counts) - 1}, got {replica}")
+        if not 0 <= unit < len(self._series_idx):
+            raise ValueError(f"unit: expected 0 to {len(self._series_idx) - 1}, got {unit}")
         width = self._pairs.shape[1] + self._bonds.shape[1] + self._angles.shape[1]
         n_block = max(1, _BLOCK_VALUES // max(1, width))
         for start in range(0, len(positions), n_block):
             block = np.asarray(positions[start : start + n_block])
             is_finite = np.isfinite(block).all(axis=(1, 2))
-            self._clash_counts[replica, 3] += int((~is_finite).sum())
+            self._clash_counts[unit, 3] += int((~is_finite).sum())
             if is_finite.any():
-                self._count(block if is_finite.all() else block[is_finite], replica)
+                self._count(block if is_finite.all() else block[is_finite], unit)
 
     def result(self) -> GeometryDistributions:
         """Return what was counted.
@@ -132,7 +135,6 @@ class GeometryCounter:
         n_frames = int(self._clash_counts[:, 0].sum())
         if not n_frames:
             raise ValueError("positions: expected at least one finite frame, got none")
-        idx = np.arange(len(self._clash_counts))
         bond_mean, bond_std = _mean_and_std(self._bond_moments, self._bond_start, n_frames)
         angle_mean, angle_std = _mean_and_std(self._angle_moments, self._angle_start, n_frames)
         counts = {
@@ -148,22 +150,25 @@ class GeometryCounter:
             bond_std_nm=bond_std,
             angle_mean=angle_mean,
             angle_std=angle_std,
-            **{name: UnitSums(sums=each.copy(), series_idx=idx) for name, each in counts.items()},
+            **{
+                name: UnitSums(sums=each.copy(), series_idx=self._series_idx)
+                for name, each in counts.items()
+            },
         )
 
-    def _count(self, frames: NDArray[np.floating], replica: int) -> None:
+    def _count(self, frames: NDArray[np.floating], unit: int) -> None:
         lengths = _lengths(frames, self._bonds)
         sizes = _angle_sizes(frames, self._angles)
-        self._bond_counts[replica] += _histograms(lengths, LENGTH_EDGES_NM)
-        self._angle_counts[replica] += _histograms(sizes, ANGLE_EDGES)
+        self._bond_counts[unit] += _histograms(lengths, LENGTH_EDGES_NM)
+        self._angle_counts[unit] += _histograms(sizes, ANGLE_EDGES)
         _add_moments(self._bond_moments, lengths - self._bond_start)
         _add_moments(self._angle_moments, sizes - self._angle_start)
-        counts = self._clash_counts[replica]
+        counts = self._clash_counts[unit]
         counts[0] += len(frames)
         if self._pairs.shape[1]:
             shares = _lengths(frames, self._pairs) / self._vdw_nm.astype(frames.dtype)
             closest = shares.min(axis=1, keepdims=True)
-            self._contact_counts[replica] += _histograms(closest, CONTACT_EDGES)[0]
+            self._contact_counts[unit] += _histograms(closest, CONTACT_EDGES)[0]
             n_clashes = (shares < self._clash_shares.astype(frames.dtype)).sum(axis=1)
             counts[1] += int((n_clashes > 0).sum())
             counts[2] += int(n_clashes.sum())

@@ -1,4 +1,4 @@
-"""Discrete states: their transition matrices and whether they are those of a Markov chain."""
+"""Discrete states and the probabilities of transitions between them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tito_fast.analysis.resampling import N_RESAMPLES, Interval, interval_about, unit_weights
 from tito_fast.analysis.series import Series, check_lag, check_series, chunk_slices
 from tito_fast.analysis.unit_sums import UnitSums, series_idx_of, units_of
 from tito_fast.data.molecule import FloatArray, IntArray
@@ -61,47 +60,6 @@ class States:
         for chunk in chunk_slices(0, len(features), n_features=features.shape[1]):
             result[chunk] = tree.query(features[chunk])[1]
         return result
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ChapmanKolmogorov:
-    """Probabilities to be in a state again after multiples of a lag.
-
-    Parameters
-    ----------
-    multiples : tuple of int
-    estimated : Interval
-        Shape (n_multiples, n_states): of T(k lag), counted at that lag.
-    predicted : Interval
-        Shape (n_multiples, n_states): of T(lag)^k.
-    """
-
-    multiples: tuple[int, ...]
-    estimated: Interval
-    predicted: Interval
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class LagComparison:
-    """Probabilities to be in a state again after one long lag, reached on three ways.
-
-    Parameters
-    ----------
-    one_step : Interval
-        Shape (n_states,): one step of k lag.
-    many_steps : Interval
-        Shape (n_states,): k steps of lag, counted at their end.
-    predicted : Interval
-        Shape (n_states,): of T(lag)^k.
-    distance : float
-        Mean over states of the total variation between the rows of one step and of k steps, weighted by
-        how often the runs were in a state: 0 (equal) to 1. Finite counts alone give some.
-    """
-
-    one_step: Interval
-    many_steps: Interval
-    predicted: Interval
-    distance: float
 
 
 def fit_states(reference: Sequence[Series], *, n_states: int, seed: int = 0) -> States:
@@ -259,130 +217,33 @@ def stationary_distribution(matrix: FloatArray) -> FloatArray:
     return np.asarray(limit.mean(axis=0))
 
 
-def chapman_kolmogorov(
-    states: Sequence[IntArray],
-    *,
-    n_states: int,
-    lag_frames: int,
-    multiples: Sequence[int] = (1, 2, 3, 4, 5),
-    block_frames: int | None = None,
-    seed: int = 0,
-) -> ChapmanKolmogorov:
-    """Compare T(k lag), counted, with T(lag)^k.
+def transition_distance(reference: FloatArray, model: FloatArray) -> float:
+    """Return how far the transition probabilities of two sets of counts are apart.
 
     Parameters
     ----------
-    states : sequence of ndarray, shape (n_frames,), int64
-        One per trajectory.
-    n_states, lag_frames : int
-    multiples : sequence of int
-        k.
-    block_frames : int, optional
-        Units of the bootstrap: blocks of this many frames, or trajectories.
-    seed : int
+    reference, model : ndarray, shape (n_states, n_states)
+        Totals of :func:`transition_counts`, at one lag in ps.
 
     Returns
     -------
-    ChapmanKolmogorov
-        With 95 % intervals of a bootstrap over units, the same resamples for all lags; a state from
-        which no transition was counted is NaN.
+    float
+        Total variation between the rows of a state, 0 (equal) to 1 (disjoint), averaged over the states
+        that both were in, each weighted by the share of the reference's transitions from it. Finite
+        counts alone give some.
 
     Raises
     ------
     ValueError
-        If no trajectory is longer than the longest lag, or a state is out of range.
-
-    References
-    ----------
-    Prinz et al., J. Chem. Phys. 134, 174105 (2011), doi:10.1063/1.3565032.
+        If shapes differ, or there is no state that both were in.
     """
-    short = transition_counts(
-        states, n_states=n_states, lag_frames=lag_frames, block_frames=block_frames
-    )
-    weights = unit_weights(short.n_units, n_resamples=N_RESAMPLES, seed=seed)
-    estimated, predicted = [], []
-    for multiple in multiples:
-        long = transition_counts(
-            states, n_states=n_states, lag_frames=multiple * lag_frames, block_frames=block_frames
+    if reference.shape != model.shape:
+        raise ValueError(
+            f"model: expected the shape of reference, {reference.shape}, got {model.shape}"
         )
-        estimated.append(_stay_interval(long, weights))
-        predicted.append(_stay_interval(short, weights, power=multiple))
-    return ChapmanKolmogorov(
-        multiples=tuple(multiples),
-        estimated=_stacked(estimated),
-        predicted=_stacked(predicted),
-    )
-
-
-def compare_lags(
-    states_many_steps: Sequence[IntArray],
-    states_one_step: Sequence[IntArray],
-    *,
-    n_states: int,
-    multiple: int,
-    seed: int = 0,
-) -> LagComparison:
-    """Compare runs with different lags: one step of k lag against k steps of lag.
-
-    Parameters
-    ----------
-    states_many_steps : sequence of ndarray, shape (n_frames,), int64
-        Of the runs with the short lag; at least k + 1 frames.
-    states_one_step : sequence of ndarray, shape (n_frames,), int64
-        Of the runs with k times the lag.
-    n_states : int
-    multiple : int
-        k.
-    seed : int
-
-    Returns
-    -------
-    LagComparison
-        With 95 % intervals of a bootstrap over trajectories.
-
-    Raises
-    ------
-    ValueError
-        If runs are too short, or a state is out of range.
-    """
-    each = transition_counts(states_many_steps, n_states=n_states, lag_frames=1)
-    many = transition_counts(states_many_steps, n_states=n_states, lag_frames=multiple)
-    one = transition_counts(states_one_step, n_states=n_states, lag_frames=1)
-    weights = unit_weights(each.n_units, n_resamples=N_RESAMPLES, seed=seed)
-    weights_one = unit_weights(one.n_units, n_resamples=N_RESAMPLES, seed=seed + 1)
-    rows = [transition_matrix(counts.total()) for counts in (one, many)]
-    shares = one.total().sum(axis=1) * many.total().sum(axis=1)
-    if not shares.sum() > 0:
-        raise ValueError("states_one_step: expected a state that both runs start from, got none")
-    distances = np.abs(rows[0] - rows[1]).sum(axis=1) / 2
-    visits = np.where(shares > 0, one.total().sum(axis=1) + many.total().sum(axis=1), 0.0)
-    return LagComparison(
-        one_step=_stay_interval(one, weights_one),
-        many_steps=_stay_interval(many, weights),
-        predicted=_stay_interval(each, weights, power=multiple),
-        distance=float((visits * distances).sum() / visits.sum()),
-    )
-
-
-def _stay_interval(counts: UnitSums, weights: IntArray, *, power: int = 1) -> Interval:
-    value = _stay(counts.total(), power)
-    if counts.n_units < 2:
-        unknown = np.full_like(value, np.nan)
-        return Interval(value=value, low=unknown, high=unknown)
-    return interval_about(value, _stay(counts.total(weights), power), bounds=(0.0, 1.0))
-
-
-def _stay(counts: FloatArray, power: int) -> FloatArray:
-    """Return the diagonal of T^power, NaN where a state was not left."""
-    matrix = np.linalg.matrix_power(transition_matrix(counts), power)
-    diagonal = np.diagonal(matrix, axis1=-2, axis2=-1).copy()
-    diagonal[counts.sum(axis=-1) == 0] = np.nan
-    return diagonal
-
-
-def _stacked(intervals: Sequence[Interval]) -> Interval:
-    return Interval(
-        value=np.stack([one.value for one in intervals]),
-        low=np.stack([one.low for one in intervals]),
-        high=np.stack([one.high for one in intervals]),
-    )
+    visits = np.where(model.sum(axis=1) > 0, reference.sum(axis=1), 0.0)
+    if not visits.sum() > 0:
+        raise ValueError("model: expected a state that the reference was in, too, got none")
+    difference = transition_matrix(reference) - transition_matrix(model)
+    distances = np.abs(difference).sum(axis=1) / 2
+    return float((visits * distances).sum() / visits.sum())

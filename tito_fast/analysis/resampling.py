@@ -1,7 +1,7 @@
 """Intervals by resampling units, and how long blocks must be.
 
-A statistic takes the totals of the reference and of the model (:meth:`UnitSums.total`) and gives a
-number or an array; NaN where it is undefined.
+A statistic takes totals (:meth:`UnitSums.total`), of one set of units or of the reference and the model,
+and gives a number or an array of fixed shape; NaN where it is undefined.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ from tito_fast.analysis.series import check_series
 from tito_fast.analysis.unit_sums import UnitSums
 from tito_fast.data.molecule import FloatArray, IntArray
 
-Statistic = Callable[[FloatArray, FloatArray], Any]
-"""Of the totals of the reference and of the model."""
+Statistic = Callable[..., Any]
+"""Of totals: one, or those of the reference and of the model."""
 
 N_RESAMPLES: Final = 200
 """Resamples of a bootstrap: the ends of a 95 % interval are then good to a tenth of its width."""
@@ -24,6 +24,7 @@ N_RESAMPLES: Final = 200
 _QUANTILES: Final = (0.025, 0.975)
 _BLOCK_OVER_AUTOCORRELATION: Final = 5
 _MIN_BLOCKS: Final = 10
+_MAX_BLOCKS: Final = 200
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,7 +123,8 @@ def block_length(series: Sequence[NDArray[Any]]) -> BlockLength:
     Returns
     -------
     BlockLength
-        Five times the frames that count as one, but at most a tenth of all frames.
+        Five times the frames that count as one, but at most a tenth of all frames, and so many that
+        there are no more than 200 blocks.
 
     Raises
     ------
@@ -130,10 +132,13 @@ def block_length(series: Sequence[NDArray[Any]]) -> BlockLength:
         As :func:`autocorrelation_frames`.
     """
     frames = autocorrelation_frames(series)
+    n_frames = sum(len(one) for one in series)
     wanted = int(np.ceil(_BLOCK_OVER_AUTOCORRELATION * frames))
-    most = max(1, sum(len(one) for one in series) // _MIN_BLOCKS)
+    most, least = max(1, n_frames // _MIN_BLOCKS), -(-n_frames // _MAX_BLOCKS)
     return BlockLength(
-        block_frames=min(wanted, most), autocorrelation_frames=frames, is_limited=wanted > most
+        block_frames=max(min(wanted, most), least),
+        autocorrelation_frames=frames,
+        is_limited=wanted > most,
     )
 
 
@@ -184,21 +189,20 @@ def interval_about(
 
 def bootstrap(
     statistic: Statistic,
-    reference: UnitSums,
-    model: UnitSums,
-    *,
+    *units: UnitSums,
     bounds: tuple[float, float] = (-np.inf, np.inf),
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Return a statistic of two sets of units with its interval.
+    """Return a statistic of sets of units with its interval.
 
     Parameters
     ----------
     statistic : callable
-        Of two totals.
-    reference, model : UnitSums
-        Units of each are resampled with replacement, independently; a side of one unit stays as it is.
+        Of as many totals as there are sets.
+    *units : UnitSums
+        One set, or the reference and the model. Units of each are resampled with replacement,
+        independently; a set of one unit stays as it is.
     bounds : tuple of float
         What the statistic can be at all.
     n_resamples, seed : int
@@ -206,22 +210,20 @@ def bootstrap(
     Returns
     -------
     Interval
-        NaN ends if both sides are one unit. Resamples on which the statistic raises ``ValueError`` are
+        NaN ends if all sets are one unit. Resamples on which the statistic raises ``ValueError`` are
         left out. With fewer than about ten units it is too narrow.
     """
-    value = np.asarray(statistic(reference.total(), model.total()), dtype=np.float64)
-    if reference.n_units < 2 and model.n_units < 2:
+    value = np.asarray(statistic(*(each.total() for each in units)), dtype=np.float64)
+    if all(each.n_units < 2 for each in units):
         unknown = np.full_like(value, np.nan)
         return Interval(value=value, low=unknown, high=unknown)
     weights = [
-        unit_weights(units.n_units, n_resamples=n_resamples, seed=seed + side)
-        for side, units in enumerate((reference, model))
+        unit_weights(each.n_units, n_resamples=n_resamples, seed=seed + side)
+        for side, each in enumerate(units)
     ]
     resamples = np.full((n_resamples, *value.shape), np.nan)
     for row in range(n_resamples):
-        totals = [
-            units.total(side[row]) for units, side in zip((reference, model), weights, strict=True)
-        ]
+        totals = [each.total(side[row]) for each, side in zip(units, weights, strict=True)]
         try:
             resamples[row] = statistic(*totals)
         except ValueError:

@@ -13,7 +13,7 @@ from tito_fast.analysis.moments import (
     reversible_covariances,
     whitening,
 )
-from tito_fast.analysis.series import Series
+from tito_fast.analysis.series import Series, chunk_slices
 from tito_fast.data.molecule import FloatArray
 
 
@@ -37,7 +37,7 @@ class Tica:
     lag_frames: int
 
     def project(self, features: NDArray[Any]) -> FloatArray:
-        """Return the slow coordinates of ``features``.
+        """Return the slow coordinates of ``features``, which may be a memory map.
 
         Parameters
         ----------
@@ -56,9 +56,13 @@ class Tica:
             raise ValueError(
                 f"features: expected {len(self.mean)} as in the fit, got {features.shape[-1]}"
             )
-        return np.asarray(features.astype(np.float64, copy=False) @ self.components) - (
-            self.mean @ self.components
-        )
+        n_features, n_components = self.components.shape
+        flat = features.reshape(-1, n_features)
+        result = np.empty((len(flat), n_components))
+        for chunk in chunk_slices(0, len(flat), n_features=n_features):
+            result[chunk] = flat[chunk].astype(np.float64, copy=False) @ self.components
+        result -= self.mean @ self.components
+        return result.reshape(*features.shape[:-1], n_components)
 
 
 def fit_tica(series: Sequence[Series], *, lag_frames: int, n_components: int = 2) -> Tica:

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from tito_fast.analysis.moments import Covariances, whitening
+from tito_fast.analysis.moments import Covariances, covariances, whitening
 from tito_fast.data.molecule import FloatArray
 
 N_TIMESCALES: Final = 10
@@ -170,6 +170,30 @@ def timescales_ps(singular_values: FloatArray, *, lag_ps: float) -> FloatArray:
     size = np.minimum(np.abs(singular_values), 1.0)
     with np.errstate(divide="ignore"):
         return np.asarray(lag_ps / np.abs(np.log(size)), dtype=np.float64)
+
+
+def slowest_timescales_ps(total: FloatArray, *, lag_ps: float, n: int = N_TIMESCALES) -> FloatArray:
+    """Return the slowest implied time scales of pairs of frames, for a bootstrap over units.
+
+    Parameters
+    ----------
+    total : ndarray, shape (3, n_features + 1, n_features + 1), float64
+        Of :class:`~tito_fast.analysis.moments.LaggedMoments`.
+    lag_ps : float
+    n : int
+
+    Returns
+    -------
+    ndarray, shape (n,), float64
+        In ps, slowest first; NaN where there are fewer processes.
+
+    Raises
+    ------
+    ValueError
+        As :func:`fit_vamp`.
+    """
+    found = timescales_ps(fit_vamp(covariances(total)).singular_values[:n], lag_ps=lag_ps)
+    return np.append(found, np.full(n - len(found), np.nan))
 
 
 def timescale_error(
