@@ -13,6 +13,7 @@ from tito_fast.cli.convert import convert
 from tito_fast.cli.data import app as data_app
 from tito_fast.cli.info import info
 from tito_fast.cli.sample import sample
+from tito_fast.cli.simulate import simulate
 from tito_fast.cli.train import train
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(sample)
+app.command()(simulate)
 app.command()(train)
 app.command()(convert)
 app.add_typer(data_app, name="data")
