@@ -97,7 +97,8 @@ def minimized(system: "openmm.System", molecule: Molecule) -> Molecule:
 
 def centered(positions: FloatArray, masses: FloatArray) -> FloatArray:
     """Return ``positions`` (n_atoms, 3) with the mass center at the origin."""
-    return positions - (masses[:, None] * positions).sum(axis=0) / masses.sum()
+    center = (masses[:, None] * positions).sum(axis=0) / masses.sum()
+    return np.asarray(positions - center, dtype=np.float64)
 
 
 def masses_amu(system: "openmm.System") -> FloatArray:

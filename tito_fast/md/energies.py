@@ -110,7 +110,8 @@ def read_system(path: Path | str) -> "openmm.System":
     except (openmm.OpenMMException, UnicodeDecodeError) as error:
         raise ValueError(f"system: expected an OpenMM system in {file}, got {error}") from error
     if not isinstance(system, openmm.System):
-        raise ValueError(f"system: expected an OpenMM System in {file}, got a {type(system).__name__}")  # noqa: TRY004  the value of a file
+        kind = type(system).__name__
+        raise ValueError(f"system: expected a System in {file}, got a {kind}")  # noqa: TRY004  the value of a file
     return system
 
 

@@ -1,9 +1,9 @@
 """The optional package OpenMM, with a sentence where it is missing."""
 
-from types import ModuleType
+from typing import Any
 
 
-def import_openmm() -> ModuleType:
+def import_openmm() -> Any:  # noqa: ANN401  OpenMM has no types
     """Return the module ``openmm``, its ``app`` and ``unit`` loaded.
 
     Raises
