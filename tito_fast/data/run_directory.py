@@ -29,7 +29,10 @@ from tito_fast.validation import check_at_least, check_choice
 RunStatus = Literal["running", "finished", "interrupted", "failed"]
 
 _FORMAT_VERSION = 1
-_RUN, _LOG = "run.json", "log.csv"
+RUN_FILE: Final = "run.json"
+"""Says what the directory holds."""
+
+_LOG = "log.csv"
 _VALIDITY, _TOPOLOGY, _LOCK = "validity.json", "topology.pdb", ".lock"
 ADVICE: Final = "pass --overwrite to start again, or choose another --out"
 
@@ -167,7 +170,7 @@ class RunDirectory:
         """Record how the run stands; one that is killed stays ``running``."""
         self._record["status"] = status
         self._record["history"][-1]["ended"] = _now()
-        replace_file(self.path / _RUN, _json(self._record))
+        replace_file(self.path / RUN_FILE, _json(self._record))
 
     def append_log(self, row: Mapping[str, object]) -> None:
         """Add a line to ``log.csv``; the first one fixes the columns.
@@ -212,7 +215,7 @@ class RunDirectory:
     def _take_up(self, *, overwrite: bool) -> None:
         if overwrite:
             self._remove_run()
-        if (self.path / _RUN).is_file():
+        if (self.path / RUN_FILE).is_file():
             self._record = read_run(self.path)
             self._check_kind(self._record.get("kind", RunDirectory.KIND))
             self._check_unchanged(self._record["settings"])
@@ -241,7 +244,7 @@ class RunDirectory:
                 **{k: v for k, v in self.settings.items() if k in self.CHANGEABLE_SETTINGS},
             }
         )
-        replace_file(self.path / _RUN, _json(record))
+        replace_file(self.path / RUN_FILE, _json(record))
         _cut_torn_line(self.path / _LOG)
         if not (self.path / _TOPOLOGY).is_file():
             from tito_fast.data.topology import write_pdb  # noqa: PLC0415  imports mdtraj
@@ -259,13 +262,13 @@ class RunDirectory:
         for suffix in FORMATS:
             patterns += [f"rep_*.{suffix}", f"rep_*.{suffix}.journal"]
         files = [file for pattern in patterns for file in self.path.glob(pattern)]
-        for file in [*files, self.path / (_RUN + PART_SUFFIX), self.path / _RUN]:
+        for file in [*files, self.path / (RUN_FILE + PART_SUFFIX), self.path / RUN_FILE]:
             file.unlink(missing_ok=True)
 
     def _check_unchanged(self, recorded: dict[str, Any]) -> None:
         names = sorted((set(recorded) | set(self.settings)) - self.CHANGEABLE_SETTINGS)
         changed = [
-            f"{name}: expected {recorded.get(name)!r} as in {self.path / _RUN}, got "
+            f"{name}: expected {recorded.get(name)!r} as in {self.path / RUN_FILE}, got "
             f"{self.settings.get(name)!r}"
             for name in names
             if recorded.get(name) != self.settings.get(name)
@@ -282,9 +285,9 @@ def read_run(path: Path | str) -> dict[str, Any]:
     ValueError
         If there is none, or it is not one of a run.
     """
-    file = Path(path) / _RUN
+    file = Path(path) / RUN_FILE
     if not file.is_file():
-        raise ValueError(f"run: expected a directory with {_RUN}, got {str(path)!r}")
+        raise ValueError(f"run: expected a directory with {RUN_FILE}, got {str(path)!r}")
     try:
         record = json.loads(file.read_bytes())
     except ValueError as error:
@@ -353,15 +356,15 @@ def _check_ours(path: Path) -> None:
     """Raise ``ValueError`` if ``path`` is a file, or a directory with content that is not a run."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"out: expected a directory, got the file {path}")
-    if not path.is_dir() or (path / _RUN).is_file():
+    if not path.is_dir() or (path / RUN_FILE).is_file():
         return
     # A run that was killed at its very start has left no more than these.
     foreign = sorted(
-        entry.name for entry in path.iterdir() if entry.name not in {_LOCK, _RUN + PART_SUFFIX}
+        entry.name for entry in path.iterdir() if entry.name not in {_LOCK, RUN_FILE + PART_SUFFIX}
     )
     if foreign:
         raise ValueError(
-            f"out: expected an empty directory or a run with {_RUN}, got {path} with {foreign[0]}; "
+            f"out: expected an empty directory or a run with {RUN_FILE}, got {path} with {foreign[0]}; "
             "choose another --out"
         )
 
