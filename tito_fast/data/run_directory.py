@@ -56,6 +56,9 @@ class RunDirectory:
     CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset()
     """Settings that change no trajectory, so that a run may go on with others."""
 
+    RECORDS_TIMES: ClassVar[bool] = True
+    """Whether ``run.json`` lists the time of every frame; not where there may be millions."""
+
     OWN_FILES: ClassVar[tuple[str, ...]] = ()
     """Patterns of further files that a run of this kind writes; ``overwrite`` removes them."""
 
@@ -233,8 +236,9 @@ class RunDirectory:
         record["status"] = "running"
         record["n_steps"] = max(record["n_steps"], self.n_steps)
         record["n_replicas"] = max(record["n_replicas"], self.n_replicas)
-        times_ps = cumulative_times_ps(self.settings["lag_times_ps"], record["n_steps"])
-        record["times_ps"] = times_ps.tolist()
+        if self.RECORDS_TIMES:
+            times_ps = cumulative_times_ps(self.settings["lag_times_ps"], record["n_steps"])
+            record["times_ps"] = times_ps.tolist()
         record["history"].append(
             {
                 "started": _now(),
@@ -310,6 +314,12 @@ def trajectory_files(path: Path | str) -> list[Path]:
     suffix = read_run(path)["settings"]["format"]
     # By number: past rep_9999 names no longer sort as numbers do.
     return sorted(Path(path).glob(f"rep_*.{suffix}"), key=lambda file: int(file.stem[4:]))
+
+
+def run_times_ps(path: Path | str) -> FloatArray:
+    """Return the exact times of the frames of the run in ``path``, (n_steps + 1,), float64."""
+    record = read_run(path)
+    return cumulative_times_ps(record["settings"]["lag_times_ps"], int(record["n_steps"]))
 
 
 def cumulative_times_ps(lag_times_ps: Sequence[float], n_steps: int) -> FloatArray:

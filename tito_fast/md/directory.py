@@ -121,6 +121,7 @@ class SimulationDirectory(RunDirectory):
     """A simulation on disk."""
 
     KIND: ClassVar[str] = "simulation"
+    RECORDS_TIMES: ClassVar[bool] = False
     CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset({"n_jobs"})
     OWN_FILES: ClassVar[tuple[str, ...]] = (SYSTEM_XML, SYSTEM_JSON, CHECKS, "state_*.npz")
     PACKAGES: ClassVar[tuple[str, ...]] = (

@@ -107,7 +107,7 @@ def read_system(path: Path | str) -> "openmm.System":
         )
     try:
         system = openmm.XmlSerializer.deserialize(file.read_text("utf-8"))
-    except (openmm.OpenMMException, UnicodeDecodeError) as error:
+    except (openmm.OpenMMException, ValueError) as error:
         raise ValueError(f"system: expected an OpenMM system in {file}, got {error}") from error
     if not isinstance(system, openmm.System):
         kind = type(system).__name__

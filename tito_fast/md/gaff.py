@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from openmm.app import AmberPrmtopFile
 
 PROGRAMS: Final = ("antechamber", "parmchk2", "tleap")
+ELEMENTS: Final = {
+    1: "H",
+    6: "C",
+    7: "N",
+    8: "O",
+    9: "F",
+    15: "P",
+    16: "S",
+    17: "Cl",
+    35: "Br",
+    53: "I",
+}
+"""Atomic numbers and symbols of the elements that GAFF2 has parameters of."""
+
 _RESIDUE: Final = "MOL"
 _N_LAST_LINES: Final = 5
 # sqm takes minutes for molecules of a hundred atoms; beyond this it hangs.
@@ -49,6 +63,8 @@ def gaff_prmtop(molecule: Molecule) -> "AmberPrmtopFile":
 
     Raises
     ------
+    ValueError
+        If GAFF2 does not know an element.
     RuntimeError
         If AmberTools is missing, or one of its programs fails: the message has its last lines.
 
@@ -57,6 +73,12 @@ def gaff_prmtop(molecule: Molecule) -> "AmberPrmtopFile":
     The programs run in a temporary folder, on one thread; about a second for ten heavy atoms, and time
     rises with the third power of the size.
     """
+    unknown = sorted(set(molecule.atomic_numbers.tolist()) - set(ELEMENTS))
+    if unknown:
+        raise ValueError(
+            f"preset: expected a molecule of {', '.join(ELEMENTS.values())} for gaff2, got "
+            f"{molecule.name!r} with atomic number {unknown[0]}"
+        )
     missing = missing_programs()
     if missing:
         raise RuntimeError(

@@ -15,6 +15,7 @@ import numpy as np
 
 from tito_fast.data.run_directory import molecule_of_run
 from tito_fast.data.writers import FrameWriter, open_writer
+from tito_fast.data.writers.base import MAX_POSITION_NM
 from tito_fast.md.contexts import (
     GAS_CONSTANT_KJ_PER_MOL_K,
     centered,
@@ -196,14 +197,20 @@ class _Runner:
         unit = self._openmm.unit
         found = self._context.getState(positions=True, energy=True)
         positions = found.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        if not np.isfinite(positions).all():
-            raise self._openmm.OpenMMException("Particle coordinate is NaN.")
+        positions = centered(positions, self._masses)
         kinetic = found.getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
         potential = found.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+        # Also false for NaN; what is farther away than this no format can hold.
+        if not (
+            (np.abs(positions) < MAX_POSITION_NM).all() and np.isfinite([kinetic, potential]).all()
+        ):
+            raise self._openmm.OpenMMException(
+                "Particle coordinate is NaN or has left for infinity."
+            )
         temperature = 2.0 * kinetic / (self._n_dof * GAS_CONSTANT_KJ_PER_MOL_K)
         state, step = self._state, self._step
         time_ps = 1e-3 * step * self._job.preset.step_fs
-        self._writer.append(centered(positions, self._masses)[None], np.array([time_ps]))
+        self._writer.append(positions[None], np.array([time_ps]))
         self._state = replace(
             state,
             n_measured=state.n_measured + 1,

@@ -97,10 +97,13 @@ def _gaff_system(molecule: Molecule, preset: Preset) -> "openmm.System":
 
 
 def _nonbonded_options(preset: Preset) -> dict[str, Any]:
-    app = import_openmm().app
+    openmm = import_openmm()
     if preset.cutoff_nm is None:
-        return {"nonbondedMethod": app.NoCutoff}
-    return {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": preset.cutoff_nm}
+        return {"nonbondedMethod": openmm.app.NoCutoff}
+    return {
+        "nonbondedMethod": openmm.app.CutoffNonPeriodic,
+        "nonbondedCutoff": preset.cutoff_nm * openmm.unit.nanometer,
+    }
 
 
 def _mass_options(preset: Preset) -> dict[str, Any]:
