@@ -58,9 +58,7 @@ def test_no_jobs_are_worked_off_at_once(here):
 def test_a_process_works_off_several_jobs_with_one_thread(here):
     results = dict(work_off(here("asks_threads", *range(5)), n_processes=2, on_message=print))
     assert len({pid for pid, _, _ in results.values()}) <= 2
-    assert {
-        threads for _, *threads in map(list, results.values()) for threads in [tuple(threads)]
-    } == {("1", "1")}
+    assert {tuple(threads) for _, *threads in results.values()} == {("1", "1")}
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])

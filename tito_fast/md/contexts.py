@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GAS_CONSTANT_KJ_PER_MOL_K: Final = 8.31446261815324e-3
 
 _AUTO: Final = ("Reference", "CPU")
-_MEASURED_STEPS: Final = 300
+_PIECES, _STEPS_OF_A_PIECE = 10, 30
 _MEASURED_S: Final = 2.0
 _MAX_SEED: Final = 2**31 - 1
 
@@ -137,12 +137,16 @@ def measured_speeds(
         context.setVelocitiesToTemperature(preset.temperature_k, 1)
         integrator = context.getIntegrator()
         integrator.step(10)
-        n_steps, started = 0, time.perf_counter()
-        while n_steps < _MEASURED_STEPS and time.perf_counter() - started < _MEASURED_S:
-            integrator.step(_MEASURED_STEPS // 10)
-            n_steps += _MEASURED_STEPS // 10
-        seconds = time.perf_counter() - started
-        speeds[platform] = ns_per_day(1e-3 * n_steps * preset.step_fs, seconds)
+        best_s, deadline = math.inf, time.perf_counter() + _MEASURED_S
+        for _ in range(_PIECES):
+            started = time.perf_counter()
+            integrator.step(_STEPS_OF_A_PIECE)
+            ended = time.perf_counter()
+            # The best piece: others are slowed down by what else the machine does.
+            best_s = min(best_s, ended - started)
+            if ended > deadline:
+                break
+        speeds[platform] = ns_per_day(1e-3 * _STEPS_OF_A_PIECE * preset.step_fs, best_s)
     return speeds
 
 
