@@ -74,6 +74,21 @@ def test_a_run_is_converted_into_a_store(run_simulation, glycine, tmp_path):
     assert [row.split for row in store.trajectories] == ["val"]
 
 
+def test_a_run_that_stopped_while_it_was_extended_is_converted(
+    run_simulation, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(replica_module, "_SECONDS_BETWEEN_MESSAGES", 0.0)
+    path = run_simulation(time_ps=0.2).path
+    assert json.loads((path / "system.json").read_text())["n_frames"] == 3
+    with pytest.raises(KeyboardInterrupt):
+        run_simulation(time_ps=1.0, on_progress=Interrupted(4))
+    assert "n_frames" not in json.loads((path / "system.json").read_text())
+    store = open_store(convert_mdtraj(path, tmp_path / "store"))
+    assert 3 < store.trajectories[0].n_frames < 11
+    run_simulation(time_ps=1.0)
+    assert json.loads((path / "system.json").read_text())["n_frames"] == 11
+
+
 def test_several_molecules_are_converted_from_their_folder(vacuum, tmp_path):
     config = SimulationConfig(
         time_ps=0.2, save_every_ps=0.1, preset=vacuum, platform="Reference", n_jobs=1
@@ -130,7 +145,7 @@ class Interrupted:
 
 
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
-@pytest.mark.parametrize("n_messages", [1, 3, 8, 14])
+@pytest.mark.parametrize("n_messages", [1, 3, 4, 5, 6, 7, 8, 9, 14])
 def test_a_run_that_was_interrupted_goes_on_bit_for_bit(
     run_simulation, monkeypatch, platform, n_messages
 ):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -33,6 +33,11 @@ from tito_fast.md.energies import read_system
 from tito_fast.md.openmm_import import import_openmm
 from tito_fast.md.replica import ReplicaJob
 from tito_fast.md.system import n_degrees_of_freedom, openmm_system
+
+# Those of system.json that the frames decide.
+_RESULTS: Final = (
+    *("n_replicas", "n_frames", "length_ns", "mean_temperature_K", "mean_potential_energy"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +155,13 @@ class MoleculeSimulation:
             raise
         return run
 
+    def forget_results(self) -> None:
+        """Remove from ``system.json`` what holds no longer while the files grow."""
+        description = read_system_json(self.path)
+        kept = {name: value for name, value in description.items() if name not in _RESULTS}
+        if kept != description:
+            replace_file(self.path / SYSTEM_JSON, json_bytes(kept))
+
     def jobs(self) -> list[Job]:
         """Return the replicas that have frames to come."""
         config = self.config
@@ -187,15 +199,15 @@ class MoleculeSimulation:
         replace_file(self.path / CHECKS, json_bytes(checks))
         self.directory.save_validity(validity)
         n_frames = [self.states[r].n_measured for r in sorted(self.states)]
-        description = read_system_json(self.path)
-        description |= {
+        results = {
             "n_replicas": len(n_frames),
             # What data convert compares the one file with.
             "n_frames": n_frames[0] if len(n_frames) == 1 else n_frames,
-            "length_ns": 1e-3 * self.config.save_every_ps * (max(max(n_frames) - 1, 0)),
+            "length_ns": 1e-3 * self.config.save_every_ps * max(max(n_frames) - 1, 0),
             "mean_temperature_K": checks["temperature"]["mean_k"],
             "mean_potential_energy": checks["energy"]["mean_kj_per_mol"],
         }
+        description = {**read_system_json(self.path), **results}
         replace_file(self.path / SYSTEM_JSON, json_bytes(description))
         self.directory.set_status("finished" if not lost and checks["passed"] else "failed")
         return SimulationResult(

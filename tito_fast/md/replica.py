@@ -177,15 +177,16 @@ class _Runner:
 
     def _advance_to(self, step: int) -> None:
         while self._step < step:
-            n_steps = min(step - self._step, _STEPS_AT_ONCE)
-            self._integrator.step(n_steps)
-            self._n_untold += n_steps
+            # Before the steps, not behind them: a state is of a step whose frame, if it has one, is written.
             if self._stop.is_set():
                 self._stop_here()
             try:
                 self._report()
             except KeyboardInterrupt:
                 self._stop_here()
+            n_steps = min(step - self._step, _STEPS_AT_ONCE)
+            self._integrator.step(n_steps)
+            self._n_untold += n_steps
 
     def _stop_here(self) -> None:
         # Before the first frame there is no state: the equilibration starts again.

@@ -95,6 +95,8 @@ def _simulate_all(
     jobs = [(run, job) for run in runs for job in run.jobs()]
     if not jobs:
         return
+    for run in {id(run): run for run, _ in jobs}.values():
+        run.forget_results()
     board = Board(runs, jobs, config, on_progress)
     n_processes = config.n_jobs or n_cores()
     for index, state in work_off(
