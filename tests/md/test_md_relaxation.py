@@ -146,6 +146,12 @@ def test_failed_frames_are_left_out_and_counted(write_rollout, relaxed):
     assert all(entry["reason"] for entry in report["failed"])
 
 
+def test_a_replica_without_frames_has_none_relaxed(write_rollout, relaxed):
+    source = write_rollout(n_replicas=3, n_frames=3)
+    (source / "rep_0001.xtc").write_bytes(b"")
+    assert relaxed(source).n_frames == (3, 0, 3)
+
+
 def test_a_bond_that_breaks_is_a_failure(write_rollout, relaxed, glycine, tmp_path):
     # A system without bonds lets the atoms fly apart.
     import openmm  # noqa: PLC0415  only here

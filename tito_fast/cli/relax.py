@@ -24,7 +24,7 @@ def relax(
     out: Annotated[
         Path | None, typer.Option(help="Directory to write; without it, RUN_relaxed.")
     ] = None,
-    every: Annotated[int, typer.Option(help="Take every so-manieth frame only.")] = 1,
+    every: Annotated[int, typer.Option(help="Take every n-th frame only, from the first.")] = 1,
     minimize: Annotated[
         int, typer.Option(help="Steps of energy minimization before the dynamics; 0 for none.")
     ] = 50,

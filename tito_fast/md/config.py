@@ -90,7 +90,7 @@ class RelaxConfig:
         A ``system.xml`` to take instead of the preset's force field; the preset then says how it is
         integrated.
     every : int
-        Take every so-manieth frame of a trajectory, from the first.
+        Take every ``every``-th frame of a trajectory, from the first.
     n_minimization_steps : int
         Of the minimizer before the dynamics; 0 for none.
     seed : int

@@ -147,6 +147,11 @@ class RelaxSource:
 
     def frames(self, replica: int) -> Frames:
         """Return the frames of ``replica`` that are relaxed."""
+        if not self.files[replica].stat().st_size:
+            # A replica that was lost at its start.
+            return Frames(
+                positions=np.zeros((0, self.molecule.n_atoms, 3), np.float32), times_ps=np.zeros(0)
+            )
         found = read_frames(self.files[replica])
         return Frames(
             positions=found.positions[:: self.every], times_ps=found.times_ps[:: self.every]

@@ -285,7 +285,8 @@ def has_run_directories(path: Path) -> bool:
 
 def _run(folder: Path, split: str) -> _Run:
     if is_run_directory(folder):
-        files = tuple(trajectory_files(folder))
+        # Empty: a replica that was lost, or stopped, before its first frame.
+        files = tuple(file for file in trajectory_files(folder) if file.stat().st_size)
     else:
         files = tuple(
             file
