@@ -157,6 +157,8 @@ def test_replay_commands_parse():
         ("data.md", ["data", "convert"]),
         ("data.md", ["data", "info"]),
         ("checkpoints.md", ["convert"]),
+        ("md.md", ["simulate"]),
+        ("md.md", ["relax"]),
     ],
 )
 def test_every_option_is_on_its_page(name, command):

@@ -11,7 +11,8 @@ from typing import Any, cast
 import torch
 
 from tito_fast.data.molecule import FloatArray, Molecule
-from tito_fast.data.readers import read_molecule
+from tito_fast.data.readers import read_molecules
+from tito_fast.data.run_directory import folder_name, run_paths
 from tito_fast.devices import resolve_device
 from tito_fast.errors import ProcessLostError
 from tito_fast.models.load import load_model
@@ -138,13 +139,13 @@ def sample(
     try:
         loaded = model if isinstance(model, TitoModel) else load_model(model)
         loaded = _on_device(loaded, config, crew)
-        molecules = _read_all(inputs)
+        molecules = read_molecules(inputs)
         loaded.check_molecules(molecules)
         for warning in check_lag_schedule(loaded, config.lag_times_ps):
             warnings.warn(warning, stacklevel=2)
         if start is not None:
             _check_one(molecules)
-        for molecule, path in zip(molecules, _paths(Path(out), molecules), strict=True):
+        for molecule, path in zip(molecules, run_paths(Path(out), molecules), strict=True):
             run = MoleculeRun.open(
                 path,
                 molecule,
@@ -219,37 +220,6 @@ def _on_device(model: TitoModel, config: RolloutConfig, crew: Crew | None) -> Ti
     if crew is not None:
         device = device_of_rank(device, crew.local_rank)
     return copied.to(device=device, dtype=dtype)
-
-
-def _read_all(
-    inputs: str | Path | Molecule | Sequence[str | Path | Molecule],
-) -> list[Molecule]:
-    one = isinstance(inputs, str | Path | Molecule)
-    many: Sequence[str | Path | Molecule] = [inputs] if one else inputs  # type: ignore[list-item,assignment]
-    if not many:
-        raise ValueError("input: expected at least one molecule, got none")
-    return [each if isinstance(each, Molecule) else read_molecule(each) for each in many]
-
-
-def _paths(out: Path, molecules: Sequence[Molecule]) -> list[Path]:
-    if len(molecules) == 1:
-        return [out]
-    names = [folder_name(molecule.name) for molecule in molecules]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"input: expected molecules of different names, got {twice[0]!r} twice")
-    return [out / name for name in names]
-
-
-def folder_name(name: str) -> str:
-    """Return a molecule's name with the characters that a path cannot hold replaced.
-
-    Examples
-    --------
-    >>> folder_name("C/C=C/C")
-    'C_C=C_C'
-    """
-    return "".join(c if c.isalnum() or c in "-_.=#@+()[]" else "_" for c in name)
 
 
 def _tasks(runs: Sequence[MoleculeRun]) -> list[Task]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tito_fast.data.readers.options import ReadOptions
 
 if TYPE_CHECKING:
-    from tito_fast.data.readers.any_input import read_molecule
+    from tito_fast.data.readers.any_input import read_molecule, read_molecules
     from tito_fast.data.readers.objects import from_mdtraj, from_rdkit
     from tito_fast.data.readers.pdb import from_pdb
     from tito_fast.data.readers.sdf import from_sdf
@@ -25,10 +25,12 @@ __all__ = [
     "from_sequence",
     "from_smiles",
     "read_molecule",
+    "read_molecules",
 ]
 
 _HOMES = {
     "read_molecule": "any_input",
+    "read_molecules": "any_input",
     "from_mdtraj": "objects",
     "from_pdb": "pdb",
     "from_rdkit": "objects",

@@ -1,6 +1,7 @@
 """Tells a path from a SMILES from a peptide sequence."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -65,6 +66,22 @@ def read_molecule(text: str | os.PathLike[str], *, options: ReadOptions | None =
     if entry and (_is_file(entry) or _looks_like_path(entry)):
         return _from_file(Path(entry).expanduser(), options)
     return _from_notation(entry, options)
+
+
+def read_molecules(
+    inputs: str | Path | Molecule | Sequence[str | Path | Molecule],
+) -> list[Molecule]:
+    """Return the molecules of one or several inputs, each as :func:`read_molecule` reads it.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    many = [inputs] if isinstance(inputs, str | Path | Molecule) else list(inputs)
+    if not many:
+        raise ValueError("input: expected at least one molecule, got none")
+    return [each if isinstance(each, Molecule) else read_molecule(each) for each in many]
 
 
 def _from_notation(entry: str, options: ReadOptions) -> Molecule:
