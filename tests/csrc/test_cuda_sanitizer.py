@@ -72,7 +72,7 @@ def settings(tmp_path_factory, host_cuda_path):
 
 def run_python(settings, *arguments):
     return subprocess.run(  # noqa: S603, own files
-        [sys.executable, *arguments],
+        [sys.executable, "-P", *arguments],
         cwd=ROOT,
         env=os.environ | settings,
         capture_output=True,
