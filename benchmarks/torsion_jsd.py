@@ -15,10 +15,10 @@ import torch
 
 from tito_fast.data.store import open_store
 from tito_fast.data.torsions import rotatable_torsions, torsion_angles, torsion_jsd
+from tito_fast.data.validity import ValidityCounter
 from tito_fast.models.load import load_model
 from tito_fast.rollout.chunk import Chunk, Row
 from tito_fast.rollout.config import RolloutConfig
-from tito_fast.rollout.validity import ValidityCounter
 
 
 def roll_out(model, molecule, config):

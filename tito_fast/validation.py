@@ -3,9 +3,12 @@
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    # Not at run time: simulation and data conversion check numbers and words only, and torch takes seconds.
+    import torch
+    from torch import Tensor
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
@@ -29,7 +32,7 @@ def check_at_least(name: str, value: int, minimum: int) -> None:
         raise ValueError(f"{name}: expected at least {minimum}, got {value}")
 
 
-def check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> None:
+def check_shape(name: str, tensor: "Tensor", shape: tuple[int | str, ...]) -> None:
     """Raise ``ValueError`` unless ``tensor`` has ``shape``.
 
     A string in ``shape`` names a size that may be anything, as in ``("n_atoms", 3)``.
@@ -45,7 +48,7 @@ def check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> None
         raise ValueError(f"{name}: expected shape {wanted}, got {tuple(tensor.shape)}")
 
 
-def check_dtype(name: str, tensor: Tensor, *dtypes: torch.dtype) -> None:
+def check_dtype(name: str, tensor: "Tensor", *dtypes: "torch.dtype") -> None:
     """Raise ``TypeError`` unless ``tensor`` has one of ``dtypes``."""
     if tensor.dtype not in dtypes:
         wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
@@ -54,12 +57,14 @@ def check_dtype(name: str, tensor: Tensor, *dtypes: torch.dtype) -> None:
         )
 
 
-def check_floating(name: str, tensor: Tensor) -> None:
+def check_floating(name: str, tensor: "Tensor") -> None:
     """Raise ``TypeError`` unless ``tensor`` is float32 or float64."""
+    import torch  # noqa: PLC0415  see above
+
     check_dtype(name, tensor, torch.float32, torch.float64)
 
 
-def check_same_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+def check_same_device(name: str, tensor: "Tensor", other_name: str, other: "Tensor") -> None:
     """Raise ``ValueError`` unless both tensors are on one device."""
     if tensor.device != other.device:
         raise ValueError(
@@ -67,8 +72,10 @@ def check_same_device(name: str, tensor: Tensor, other_name: str, other: Tensor)
         )
 
 
-def check_batch_ptr(batch_ptr: Tensor, n_atoms: int) -> None:
+def check_batch_ptr(batch_ptr: "Tensor", n_atoms: int) -> None:
     """Raise unless ``batch_ptr`` is int64 CSR of ``n_atoms`` atoms: starts at 0, never falls."""
+    import torch  # noqa: PLC0415  see above
+
     check_dtype("batch_ptr", batch_ptr, torch.int64)
     if batch_ptr.ndim != 1 or batch_ptr.numel() == 0:
         raise ValueError(

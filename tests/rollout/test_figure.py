@@ -10,9 +10,9 @@ from matplotlib.image import imread
 
 from tito_fast.data.readers import from_sequence, from_smiles
 from tito_fast.data.torsions import rotatable_torsions, torsion_angles, torsion_histograms
+from tito_fast.data.validity import ValidityCounter
 from tito_fast.rollout.figure import RolloutData, draw_rollout, read_rollout, rollout_figure
-from tito_fast.rollout.run_directory import RunDirectory
-from tito_fast.rollout.validity import ValidityCounter
+from tito_fast.rollout.rollout_directory import RolloutDirectory
 
 LAGS_PS = (1000.0, 10.0)
 
@@ -50,7 +50,7 @@ def _deep(part):
 
 def write_run(path, molecule, *, kind="xtc", n_frames=7):
     settings = {"lag_times_ps": LAGS_PS, "format": kind}
-    with RunDirectory.open(
+    with RolloutDirectory.open(
         path, settings, molecule=molecule, n_steps=n_frames - 1, n_replicas=2
     ) as run:
         for replica in range(2):
@@ -158,7 +158,7 @@ def test_of_many_frames_some_are_drawn(tmp_path):
 def test_a_run_without_frames_is_refused(tmp_path):
     settings = {"lag_times_ps": LAGS_PS, "format": "xtc"}
     molecule = from_smiles("CCO")
-    RunDirectory.open(tmp_path, settings, molecule=molecule, n_steps=1, n_replicas=1).close()
+    RolloutDirectory.open(tmp_path, settings, molecule=molecule, n_steps=1, n_replicas=1).close()
     with pytest.raises(ValueError, match="run: expected a rollout with frames, got none"):
         rollout_figure(tmp_path, tmp_path / "picture.png")
     assert not (tmp_path / "picture.png").exists()

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from tito_fast.data.readers import from_smiles
-from tito_fast.rollout.run_directory import (
-    RunDirectory,
+from tito_fast.data.run_directory import (
     cumulative_times_ps,
     molecule_fingerprint,
     molecule_of_run,
     read_run,
     trajectory_files,
 )
+from tito_fast.data.writers import read_frames
+from tito_fast.rollout.rollout_directory import RolloutDirectory
 from tito_fast.rollout.run_state import RolloutState
-from tito_fast.rollout.writers import read_frames
 
 SETTINGS = {"seed": 1, "lag_times_ps": (1000.0, 10.0), "format": "xtc", "device": "cpu"}
 
@@ -31,7 +31,7 @@ def ethanol():
 
 
 def opened(path, molecule, *, n_steps=4, n_replicas=2, overwrite=False, **changes):
-    return RunDirectory.open(
+    return RolloutDirectory.open(
         path,
         {**SETTINGS, **changes},
         molecule=molecule,
@@ -211,8 +211,8 @@ def test_a_killed_process_lets_go(tmp_path, ethanol):
     code = (
         "import time\n"
         "from tito_fast.data.readers import from_smiles\n"
-        "from tito_fast.rollout.run_directory import RunDirectory\n"
-        f"run = RunDirectory.open({str(tmp_path)!r}, {SETTINGS!r}, molecule=from_smiles('CCO'),\n"
+        "from tito_fast.rollout.rollout_directory import RolloutDirectory\n"
+        f"run = RolloutDirectory.open({str(tmp_path)!r}, {SETTINGS!r}, molecule=from_smiles('CCO'),\n"
         "    n_steps=4, n_replicas=2)\n"
         "print('held', flush=True)\n"
         "time.sleep(60)\n"
@@ -261,8 +261,8 @@ def test_a_damaged_state_is_refused(tmp_path, ethanol, content):
     ("content", "message"),
     [
         ("{", "run.json: expected JSON, got other text"),
-        ("{}", "run.json: expected a rollout of format_version 1, got None"),
-        ("[1]", "run.json: expected a rollout of format_version 1, got None"),
+        ("{}", "run.json: expected a run of format_version 1, got None"),
+        ("[1]", "run.json: expected a run of format_version 1, got None"),
         ('{"format_version": 9, "settings": {}}', "format_version 1, got 9"),
     ],
 )
@@ -317,7 +317,7 @@ def test_bad_input_is_refused_by_name(tmp_path, ethanol):
     with pytest.raises(TypeError, match="settings: expected values that JSON keeps"):
         opened(tmp_path, ethanol, base_std=float("nan"))
     with pytest.raises(ValueError, match="settings: expected lag_times_ps among them"):
-        RunDirectory.open(tmp_path, {"seed": 1}, molecule=ethanol, n_steps=1, n_replicas=1)
+        RolloutDirectory.open(tmp_path, {"seed": 1}, molecule=ethanol, n_steps=1, n_replicas=1)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"run: expected a directory with run.json, got"):
         read_run(tmp_path)

@@ -12,7 +12,9 @@ from tito_fast import __version__
 from tito_fast.cli.convert import convert
 from tito_fast.cli.data import app as data_app
 from tito_fast.cli.info import info
+from tito_fast.cli.relax import relax
 from tito_fast.cli.sample import sample
+from tito_fast.cli.simulate import simulate
 from tito_fast.cli.train import train
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(sample)
+app.command()(simulate)
+app.command()(relax)
 app.command()(train)
 app.command()(convert)
 app.add_typer(data_app, name="data")

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
+from tito_fast.data.run_directory import molecule_of_run, read_run, run_times_ps, trajectory_files
+from tito_fast.data.stereo import mol_with_stereo
 from tito_fast.data.torsions import rotatable_torsions, torsion_angles, torsion_histograms
-from tito_fast.rollout.run_directory import molecule_of_run, read_run, trajectory_files
-from tito_fast.rollout.stereo import mol_with_stereo
-from tito_fast.rollout.validity import BOND_RANGE_NM
-from tito_fast.rollout.writers import read_frames
-from tito_fast.rollout.writers.disk import replace_file
+from tito_fast.data.validity import BOND_RANGE_NM
+from tito_fast.data.writers import read_frames
+from tito_fast.data.writers.disk import replace_file
 from tito_fast.units import TIME_UNITS_PS, format_time
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def read_rollout(run: Path | str, *, max_frames: int = MAX_FRAMES) -> RolloutDat
         If ``run`` is not a rollout, or has no frames.
     """
     record = read_run(run)
-    exact_times_ps = np.array(record["times_ps"], dtype=np.float64)
+    exact_times_ps = run_times_ps(run)
     positions, times_ps = [], []
     n_frames = 0
     files = trajectory_files(run)

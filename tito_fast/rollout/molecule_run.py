@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from tito_fast._extension import build_info
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
+from tito_fast.data.run_directory import cumulative_times_ps
+from tito_fast.data.validity import ValidityCounter
+from tito_fast.data.writers import FrameWriter
+from tito_fast.data.writers.base import MAX_POSITION_NM
 from tito_fast.models.checkpoint import model_hash
 from tito_fast.models.tito.model import TitoModel, resolve_model_backend
 from tito_fast.precision import forward_precision
 from tito_fast.rollout.chunk import flow_settings
 from tito_fast.rollout.config import RolloutConfig
-from tito_fast.rollout.run_directory import RunDirectory, cumulative_times_ps
+from tito_fast.rollout.rollout_directory import RolloutDirectory
 from tito_fast.rollout.run_state import RolloutState
 from tito_fast.rollout.superpose import superpose
-from tito_fast.rollout.validity import ValidityCounter
-from tito_fast.rollout.writers import FrameWriter
-from tito_fast.rollout.writers.base import MAX_POSITION_NM
 
 NOT_LOST = -1
 
@@ -41,7 +42,7 @@ class MoleculeRun:
 
     Parameters
     ----------
-    directory : RunDirectory
+    directory : RolloutDirectory
     state : RolloutState
         Its ``positions`` are in model units, as float64, which holds either dtype exactly.
     config : RolloutConfig
@@ -50,7 +51,7 @@ class MoleculeRun:
 
     def __init__(
         self,
-        directory: RunDirectory,
+        directory: RolloutDirectory,
         state: RolloutState,
         config: RolloutConfig,
         *,
@@ -85,7 +86,7 @@ class MoleculeRun:
         starts : ndarray, shape (n_starts, n_atoms, 3)
             In nm; replica ``r`` starts from ``starts[r % n_starts]``.
         """
-        directory = RunDirectory.open(
+        directory = RolloutDirectory.open(
             path,
             run_settings(model, config, starts),
             molecule=molecule,

@@ -10,10 +10,10 @@ from typing import Self
 import numpy as np
 
 from tito_fast.data.molecule import FloatArray
+from tito_fast.data.writers import FrameSink
 from tito_fast.rollout.advance import Advanced, Task
 from tito_fast.rollout.config import RolloutConfig
 from tito_fast.rollout.molecule_run import MoleculeRun, StepFrames
-from tito_fast.rollout.writers import FrameSink
 
 # A kill loses at most this much work; writing the state costs milliseconds.
 SECONDS_BETWEEN_CHECKPOINTS = 10.0

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tito_fast.data.writers import FrameSink
 from tito_fast.devices import resolve_device
 from tito_fast.errors import ProcessLostError
 from tito_fast.models.tito.model import TitoModel
@@ -20,7 +21,6 @@ from tito_fast.processes import device_of_rank, parent_lost, watch
 from tito_fast.rollout.advance import Advanced, Task, advance
 from tito_fast.rollout.config import RolloutConfig
 from tito_fast.rollout.crew import Crew
-from tito_fast.rollout.writers import FrameSink
 
 
 @dataclass(frozen=True, eq=False)

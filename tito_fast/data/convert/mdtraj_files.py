@@ -14,6 +14,7 @@ from tito_fast.data.convert.topology import (
 )
 from tito_fast.data.convert.writer import Frames, StoreWriter
 from tito_fast.data.molecule import Molecule
+from tito_fast.data.run_directory import RUN_FILE, molecule_of_run, trajectory_files
 from tito_fast.data.store import Trajectory
 
 TOPOLOGY_FILE: Final = "topology.pdb"
@@ -42,19 +43,21 @@ def convert_mdtraj(
     overwrite: bool = False,
     on_trajectory: Callable[[Trajectory], None] | None = None,
 ) -> Path:
-    """Convert the tree ``source/<split>/<name>/`` and return ``destination``.
+    """Convert the tree ``source/<split>/<name>/``, or the directory of a run, and return ``destination``.
 
     Each folder holds ``topology.pdb``, one or more ``trajectory*`` files, and, where they exist,
     ``molecule.sdf`` (bond orders; atoms in the order of the trajectory) and ``system.json``
     (``smiles``, ``sequence``, ``frame_interval_ps``, ``n_frames``, ``temperature_K``). Folders of
-    one and the same molecule become several trajectories of it.
+    one and the same molecule become several trajectories of it. The directory of a run (``run.json`` with
+    ``rep_0000.xtc`` and so on), or a folder of such directories, is read as one split.
 
     Parameters
     ----------
     source, destination : Path or str
         The tree, and the store to make.
     splits : sequence of str, optional
-        Take only these sub-folders; all of them by default.
+        Take only these sub-folders; all of them by default. For the directory of a run, the one split
+        to write, ``train`` by default.
     frame_interval_ps : float, optional
         Time between frames, for files without time stamps and without ``system.json``.
     overwrite : bool
@@ -243,6 +246,12 @@ def read_molecule(
 def _find_runs(source: Path, *, splits: Sequence[str] | None) -> list[_Run]:
     if not source.is_dir():
         raise ValueError(f"source: expected a directory, got {str(source)!r}")
+    if is_run_directory(source) or has_run_directories(source):
+        names = list(splits) if splits is not None else ["train"]
+        if len(names) != 1:
+            raise ValueError(f"splits: expected one for the run {source}, got {', '.join(names)}")
+        folders = [source] if is_run_directory(source) else sorted(source.iterdir())
+        return [_run(folder, names[0]) for folder in folders if is_run_directory(folder)]
     wanted = (
         list(splits)
         if splits is not None
@@ -252,22 +261,40 @@ def _find_runs(source: Path, *, splits: Sequence[str] | None) -> list[_Run]:
     for split in wanted:
         if not (source / split).is_dir():
             raise ValueError(f"splits: expected a folder {split!r} in {source}, got none")
-        for folder in sorted((source / split).iterdir()):
-            if not (folder / TOPOLOGY_FILE).is_file():
-                continue
-            files = tuple(
-                file
-                for file in sorted(folder.glob("trajectory*"))
-                if file.suffix.lower() in TRAJECTORY_SUFFIXES
-            )
-            if not files:
-                raise ValueError(f"source: expected a trajectory file in {folder}, got none")
-            runs.append(_Run(folder=folder, split=split, files=files, system=_read_system(folder)))
+        runs += [
+            _run(folder, split)
+            for folder in sorted((source / split).iterdir())
+            if (folder / TOPOLOGY_FILE).is_file()
+        ]
     if not runs:
         raise ValueError(
             f"source: expected folders <split>/<name>/{TOPOLOGY_FILE} in {str(source)!r}, got none"
         )
     return runs
+
+
+def is_run_directory(path: Path) -> bool:
+    """Whether ``path`` is what sampling or simulating a molecule leaves."""
+    return (path / RUN_FILE).is_file() and (path / TOPOLOGY_FILE).is_file()
+
+
+def has_run_directories(path: Path) -> bool:
+    """Whether ``path`` holds directories of runs, as of several molecules in one call."""
+    return any(is_run_directory(folder) for folder in path.iterdir())
+
+
+def _run(folder: Path, split: str) -> _Run:
+    if is_run_directory(folder):
+        files = tuple(trajectory_files(folder))
+    else:
+        files = tuple(
+            file
+            for file in sorted(folder.glob("trajectory*"))
+            if file.suffix.lower() in TRAJECTORY_SUFFIXES
+        )
+    if not files:
+        raise ValueError(f"source: expected a trajectory file in {folder}, got none")
+    return _Run(folder=folder, split=split, files=files, system=_read_system(folder))
 
 
 def _read_system(folder: Path) -> dict[str, Any]:
@@ -284,6 +311,8 @@ def _read_system(folder: Path) -> dict[str, Any]:
 
 
 def _run_molecule(run: _Run) -> Molecule:
+    if is_run_directory(run.folder):
+        return molecule_of_run(run.folder)
     sdf = run.folder / SDF_FILE
     # Runs of one molecule share its name, so a name that belongs to the run is the second choice.
     name = run.system.get("sequence") or run.folder.name

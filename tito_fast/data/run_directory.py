@@ -1,7 +1,7 @@
-"""The directory of one molecule's rollout: what is in it, who may change it, how it is taken up again.
+"""The directory of one molecule's trajectories: what is in it, who may change it, how it is taken up again.
 
-``topology.pdb``, ``rep_0000.xtc`` and so on, ``log.csv``, ``run.json`` (what was run), ``validity.json``
-and ``state.npz`` (where each replica is, and how long its file then was).
+``topology.pdb``, ``rep_0000.xtc`` and so on, ``log.csv``, ``run.json`` (what was run), ``validity.json``,
+and what each kind of run needs to go on.
 """
 
 import csv
@@ -16,32 +16,29 @@ from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, ClassVar, Final, Literal, Self, cast
 
 import numpy as np
 
 from tito_fast.data.molecule import FloatArray, Molecule
 from tito_fast.data.store import molecule_from_row, molecule_row
-from tito_fast.rollout.run_state import RolloutState
-from tito_fast.rollout.writers import FORMATS, FrameWriter, TrajectoryFormat, open_writer
-from tito_fast.rollout.writers.disk import PART_SUFFIX, disk_error, replace_file
+from tito_fast.data.writers import FORMATS, FrameWriter, TrajectoryFormat, open_writer
+from tito_fast.data.writers.disk import PART_SUFFIX, disk_error, replace_file
 from tito_fast.validation import check_at_least, check_choice
-
-CHANGEABLE_SETTINGS: Final = frozenset(
-    {"batch_size", "device", "devices", "instruction_set", "n_threads", "threads"}
-)
-"""Settings that change no trajectory, so that a run may go on with others."""
 
 RunStatus = Literal["running", "finished", "interrupted", "failed"]
 
 _FORMAT_VERSION = 1
-_RUN, _STATE, _LOG = "run.json", "state.npz", "log.csv"
+RUN_FILE: Final = "run.json"
+"""Says what the directory holds."""
+
+_LOG = "log.csv"
 _VALIDITY, _TOPOLOGY, _LOCK = "validity.json", "topology.pdb", ".lock"
-_ADVICE = "pass --overwrite to start again, or choose another --out"
+ADVICE: Final = "pass --overwrite to start again, or choose another --out"
 
 
 class RunDirectory:
-    """A rollout on disk, held by one process at a time. Made by :meth:`open`.
+    """A run on disk, held by one process at a time. Made by :meth:`open`.
 
     Attributes
     ----------
@@ -52,6 +49,21 @@ class RunDirectory:
     n_steps, n_replicas : int
         What was asked for now; the directory may hold more.
     """
+
+    KIND: ClassVar[str] = "rollout"
+    """What made the trajectories; ``run.json`` says it."""
+
+    CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset()
+    """Settings that change no trajectory, so that a run may go on with others."""
+
+    RECORDS_TIMES: ClassVar[bool] = True
+    """Whether ``run.json`` lists the time of every frame; not where there may be millions."""
+
+    OWN_FILES: ClassVar[tuple[str, ...]] = ()
+    """Patterns of further files that a run of this kind writes; ``overwrite`` removes them."""
+
+    PACKAGES: ClassVar[tuple[str, ...]] = ("tito_fast", "torch", "numpy")
+    """Those whose versions are recorded."""
 
     def __init__(self, path: Path, *, molecule: Molecule, settings: dict[str, Any]) -> None:
         self.path = path
@@ -153,41 +165,6 @@ class RunDirectory:
             token=token,
         )
 
-    def load_state(self) -> RolloutState | None:
-        """Return the state recorded last, or None if there is none yet.
-
-        Raises
-        ------
-        ValueError
-            If the file is not a state of this molecule.
-        """
-        path = self.path / _STATE
-        if not path.is_file():
-            return None
-        state = RolloutState.from_bytes(path.read_bytes(), source=path)
-        if state.positions.shape[1] != self.molecule.n_atoms:
-            raise ValueError(
-                f"{path}: expected the state of {self.molecule.n_atoms} atoms, got "
-                f"{state.positions.shape[1]}; {_ADVICE}"
-            )
-        return state
-
-    def save_state(self, state: RolloutState) -> None:
-        """Record ``state``, whose tokens must come from writers that were flushed; whole or not at all.
-
-        Raises
-        ------
-        ValueError
-            If it is of another number of atoms.
-        OSError
-            If it cannot be written; the state before it stays.
-        """
-        if state.positions.shape[1] != self.molecule.n_atoms:
-            raise ValueError(
-                f"state: expected {self.molecule.n_atoms} atoms, got {state.positions.shape[1]}"
-            )
-        replace_file(self.path / _STATE, state.to_bytes())
-
     def save_validity(self, validity: Mapping[str, Any]) -> None:
         """Write ``validity.json``, whole or not at all."""
         replace_file(self.path / _VALIDITY, _json(validity))
@@ -196,7 +173,7 @@ class RunDirectory:
         """Record how the run stands; one that is killed stays ``running``."""
         self._record["status"] = status
         self._record["history"][-1]["ended"] = _now()
-        replace_file(self.path / _RUN, _json(self._record))
+        replace_file(self.path / RUN_FILE, _json(self._record))
 
     def append_log(self, row: Mapping[str, object]) -> None:
         """Add a line to ``log.csv``; the first one fixes the columns.
@@ -240,13 +217,15 @@ class RunDirectory:
 
     def _take_up(self, *, overwrite: bool) -> None:
         if overwrite:
-            _remove_run(self.path)
-        if (self.path / _RUN).is_file():
+            self._remove_run()
+        if (self.path / RUN_FILE).is_file():
             self._record = read_run(self.path)
+            self._check_kind(self._record.get("kind", RunDirectory.KIND))
             self._check_unchanged(self._record["settings"])
         else:
             self._record = {
                 "format_version": _FORMAT_VERSION,
+                "kind": self.KIND,
                 "molecule": molecule_row(self.molecule),
                 "history": [],
                 "n_steps": 0,
@@ -257,34 +236,49 @@ class RunDirectory:
         record["status"] = "running"
         record["n_steps"] = max(record["n_steps"], self.n_steps)
         record["n_replicas"] = max(record["n_replicas"], self.n_replicas)
-        times_ps = cumulative_times_ps(self.settings["lag_times_ps"], record["n_steps"])
-        record["times_ps"] = times_ps.tolist()
+        if self.RECORDS_TIMES:
+            times_ps = cumulative_times_ps(self.settings["lag_times_ps"], record["n_steps"])
+            record["times_ps"] = times_ps.tolist()
         record["history"].append(
             {
                 "started": _now(),
                 "n_steps": self.n_steps,
                 "n_replicas": self.n_replicas,
-                "versions": _versions(),
-                **{k: v for k, v in self.settings.items() if k in CHANGEABLE_SETTINGS},
+                "versions": _versions(self.PACKAGES),
+                **{k: v for k, v in self.settings.items() if k in self.CHANGEABLE_SETTINGS},
             }
         )
-        replace_file(self.path / _RUN, _json(record))
+        replace_file(self.path / RUN_FILE, _json(record))
         _cut_torn_line(self.path / _LOG)
         if not (self.path / _TOPOLOGY).is_file():
             from tito_fast.data.topology import write_pdb  # noqa: PLC0415  imports mdtraj
 
             write_pdb(self.molecule, self.path / _TOPOLOGY)
 
+    def _check_kind(self, kind: str) -> None:
+        if kind != self.KIND:
+            raise ValueError(f"out: expected a {self.KIND} in {self.path}, got a {kind}; {ADVICE}")
+
+    def _remove_run(self) -> None:
+        """Remove what a run wrote and nothing else; ``run.json`` last, so that a cut removal can go on."""
+        names = [_VALIDITY, _LOG, _TOPOLOGY, *self.OWN_FILES]
+        patterns = [pattern for name in names for pattern in (name, name + PART_SUFFIX)]
+        for suffix in FORMATS:
+            patterns += [f"rep_*.{suffix}", f"rep_*.{suffix}.journal"]
+        files = [file for pattern in patterns for file in self.path.glob(pattern)]
+        for file in [*files, self.path / (RUN_FILE + PART_SUFFIX), self.path / RUN_FILE]:
+            file.unlink(missing_ok=True)
+
     def _check_unchanged(self, recorded: dict[str, Any]) -> None:
-        names = sorted((set(recorded) | set(self.settings)) - CHANGEABLE_SETTINGS)
+        names = sorted((set(recorded) | set(self.settings)) - self.CHANGEABLE_SETTINGS)
         changed = [
-            f"{name}: expected {recorded.get(name)!r} as in {self.path / _RUN}, got "
+            f"{name}: expected {recorded.get(name)!r} as in {self.path / RUN_FILE}, got "
             f"{self.settings.get(name)!r}"
             for name in names
             if recorded.get(name) != self.settings.get(name)
         ]
         if changed:
-            raise ValueError("; ".join([*changed, _ADVICE]))
+            raise ValueError("; ".join([*changed, ADVICE]))
 
 
 def read_run(path: Path | str) -> dict[str, Any]:
@@ -293,19 +287,19 @@ def read_run(path: Path | str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If there is none, or it is not one of a rollout.
+        If there is none, or it is not one of a run.
     """
-    file = Path(path) / _RUN
+    file = Path(path) / RUN_FILE
     if not file.is_file():
-        raise ValueError(f"run: expected a directory with {_RUN}, got {str(path)!r}")
+        raise ValueError(f"run: expected a directory with {RUN_FILE}, got {str(path)!r}")
     try:
         record = json.loads(file.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{file}: expected JSON, got other text; {_ADVICE}") from error
+        raise ValueError(f"{file}: expected JSON, got other text; {ADVICE}") from error
     version = record.get("format_version") if isinstance(record, dict) else None
     if version != _FORMAT_VERSION or not isinstance(record.get("settings"), dict):
         raise ValueError(
-            f"{file}: expected a rollout of format_version {_FORMAT_VERSION}, got {version!r}; {_ADVICE}"
+            f"{file}: expected a run of format_version {_FORMAT_VERSION}, got {version!r}; {ADVICE}"
         )
     return cast("dict[str, Any]", record)
 
@@ -320,6 +314,12 @@ def trajectory_files(path: Path | str) -> list[Path]:
     suffix = read_run(path)["settings"]["format"]
     # By number: past rep_9999 names no longer sort as numbers do.
     return sorted(Path(path).glob(f"rep_*.{suffix}"), key=lambda file: int(file.stem[4:]))
+
+
+def run_times_ps(path: Path | str) -> FloatArray:
+    """Return the exact times of the frames of the run in ``path``, (n_steps + 1,), float64."""
+    record = read_run(path)
+    return cumulative_times_ps(record["settings"]["lag_times_ps"], int(record["n_steps"]))
 
 
 def cumulative_times_ps(lag_times_ps: Sequence[float], n_steps: int) -> FloatArray:
@@ -366,28 +366,17 @@ def _check_ours(path: Path) -> None:
     """Raise ``ValueError`` if ``path`` is a file, or a directory with content that is not a run."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"out: expected a directory, got the file {path}")
-    if not path.is_dir() or (path / _RUN).is_file():
+    if not path.is_dir() or (path / RUN_FILE).is_file():
         return
     # A run that was killed at its very start has left no more than these.
     foreign = sorted(
-        entry.name for entry in path.iterdir() if entry.name not in {_LOCK, _RUN + PART_SUFFIX}
+        entry.name for entry in path.iterdir() if entry.name not in {_LOCK, RUN_FILE + PART_SUFFIX}
     )
     if foreign:
         raise ValueError(
-            f"out: expected an empty directory or a run with {_RUN}, got {path} with {foreign[0]}; "
+            f"out: expected an empty directory or a run with {RUN_FILE}, got {path} with {foreign[0]}; "
             "choose another --out"
         )
-
-
-def _remove_run(path: Path) -> None:
-    """Remove what a run wrote and nothing else; ``run.json`` last, so that a cut removal can go on."""
-    names = [_STATE, _VALIDITY, _LOG, _TOPOLOGY]
-    files = [path / name for name in names]
-    for suffix in FORMATS:
-        files += [*path.glob(f"rep_*.{suffix}"), *path.glob(f"rep_*.{suffix}.journal")]
-    files += [path / (name + PART_SUFFIX) for name in (*names, _RUN)]
-    for file in [*files, path / _RUN]:
-        file.unlink(missing_ok=True)
 
 
 def _header_of(path: Path) -> list[str] | None:
@@ -412,8 +401,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str]:
-    names = ("tito_fast", "torch", "numpy")
+def _versions(names: Sequence[str]) -> dict[str, str]:
     found = {}
     for name in names:
         try:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tito_fast.data.molecule import Molecule
-from tito_fast.rollout.writers.base import BufferedWriter, Frames, check_molecule_atoms
-from tito_fast.rollout.writers.disk import check_token, create_empty
-from tito_fast.rollout.writers.overlay import OverlayFile, journal_path
+from tito_fast.data.writers.base import BufferedWriter, Frames, check_molecule_atoms
+from tito_fast.data.writers.disk import check_token, create_empty
+from tito_fast.data.writers.overlay import OverlayFile, journal_path
 
 # Of one dataset chunk: large enough for few index entries, small enough for a short trajectory.
 _CHUNK_BYTES = 1 << 14
@@ -22,7 +22,7 @@ class Hdf5Writer(BufferedWriter):
     """Appends frames to an HDF5 file: ``coordinates`` in nm, ``time`` in ps, ``topology`` as JSON.
 
     Each write happens whole or not at all, also when the process is killed in the middle of it
-    (:mod:`tito_fast.rollout.writers.overlay`). The token is the number of frames.
+    (:mod:`tito_fast.data.writers.overlay`). The token is the number of frames.
     """
 
     def __init__(self, path: Path, *, molecule: Molecule, token: int | None) -> None:

@@ -9,8 +9,8 @@ from mdtraj.formats import XTCTrajectoryFile
 from numpy.typing import NDArray
 
 from tito_fast.data.molecule import Molecule
-from tito_fast.rollout.writers.base import BufferedWriter, Frames, check_molecule_atoms
-from tito_fast.rollout.writers.disk import AppendFile
+from tito_fast.data.writers.base import BufferedWriter, Frames, check_molecule_atoms
+from tito_fast.data.writers.disk import AppendFile
 
 # A frame: magic, n_atoms, step, time, nine box floats, n_atoms again; then, up to nine atoms, plain
 # floats; else precision, six bounds, a table index, a length, and that many bytes padded to four.

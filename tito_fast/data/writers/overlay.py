@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tito_fast.rollout.writers.disk import disk_error, write_all
+from tito_fast.data.writers.disk import disk_error, write_all
 
 _PAGE: Final = 4096
 _DIGEST_BYTES: Final = 16

@@ -14,9 +14,9 @@ import pytest
 
 from tito_fast.data.readers import from_smiles
 from tito_fast.data.topology import to_mdtraj_topology
+from tito_fast.data.writers import FORMATS, FrameSink, open_writer, read_frames
+from tito_fast.data.writers.overlay import OverlayFile, journal_path, undo_cut_commit
 from tito_fast.errors import NonFiniteError
-from tito_fast.rollout.writers import FORMATS, FrameSink, open_writer, read_frames
-from tito_fast.rollout.writers.overlay import OverlayFile, journal_path, undo_cut_commit
 
 # XTC rounds to 0.001 nm, DCD to float32 Å.
 TOLERANCE_NM = {"xtc": 5.1e-4, "dcd": 2e-7, "h5": 0.0}
@@ -220,7 +220,7 @@ def test_a_killed_writer_leaves_a_file_that_resumes(tmp_path, butanol, kind):
     code = (
         "import sys, numpy as np\n"
         "from tito_fast.data.readers import from_smiles\n"
-        "from tito_fast.rollout.writers import open_writer\n"
+        "from tito_fast.data.writers import open_writer\n"
         f"writer = open_writer({str(path)!r}, format={kind!r}, molecule=from_smiles('CCCCO'))\n"
         "frame = 0\n"
         "while True:\n"
@@ -342,8 +342,8 @@ def test_a_commit_cut_short_is_undone(tmp_path, monkeypatch, n_done):
         os.write(descriptor, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tito_fast.rollout.writers.overlay.write_all", write_some)
-        patch.setattr("tito_fast.rollout.writers.overlay.undo_cut_commit", lambda _: None)
+        patch.setattr("tito_fast.data.writers.overlay.write_all", write_some)
+        patch.setattr("tito_fast.data.writers.overlay.undo_cut_commit", lambda _: None)
         with pytest.raises(KilledError):
             overlay.commit(sync=False)
     assert journal_path(path).exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tito_fast.data.readers import from_sequence, from_smiles
-from tito_fast.rollout.validity import ValidityCounter
+from tito_fast.data.validity import ValidityCounter
 
 
 def counted(molecule, positions):
@@ -141,7 +141,7 @@ def test_counts_do_not_depend_on_calls_blocks_or_resuming(monkeypatch):
     replicas = np.random.default_rng(0).integers(0, 4, 63)
     whole = ValidityCounter(molecule)
     whole.update(replicas, frames)
-    monkeypatch.setattr("tito_fast.rollout.validity._BLOCK_DISTANCES", 200)
+    monkeypatch.setattr("tito_fast.data.validity._BLOCK_DISTANCES", 200)
     pieces, other = ValidityCounter(molecule), ValidityCounter(molecule)
     pieces.update(replicas[:10], frames[:10])
     pieces = ValidityCounter.from_dict(molecule, json.loads(json.dumps(pieces.to_dict())))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
-from tito_fast.rollout.stereo import mol_with_stereo
+from tito_fast.data.stereo import mol_with_stereo
 
 BOND_RANGE_NM: Final = (0.08, 0.2)
 """A bond length in this range is plausible for some pair of elements."""

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tito_fast.data.molecule import Molecule
-from tito_fast.rollout.writers.base import BufferedWriter, Frames, check_molecule_atoms
-from tito_fast.rollout.writers.disk import AppendFile
+from tito_fast.data.writers.base import BufferedWriter, Frames, check_molecule_atoms
+from tito_fast.data.writers.disk import AppendFile
 
 # Fortran records, each between two copies of its length: 84 bytes of "CORD" and twenty numbers, the
 # title, the number of atoms; then x, y, z of each frame as three records.

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tito_fast.data.molecule import Molecule
-from tito_fast.rollout.writers.background import FrameSink
-from tito_fast.rollout.writers.base import FORMATS, Frames, FrameWriter, TrajectoryFormat
+from tito_fast.data.writers.background import FrameSink
+from tito_fast.data.writers.base import FORMATS, Frames, FrameWriter, TrajectoryFormat
 from tito_fast.validation import check_choice
 
 __all__ = [
@@ -54,14 +54,14 @@ def open_writer(
     """
     check_choice("format", format, FORMATS)
     if format == "xtc":
-        from tito_fast.rollout.writers.xtc import XtcWriter  # noqa: PLC0415  imports mdtraj
+        from tito_fast.data.writers.xtc import XtcWriter  # noqa: PLC0415  imports mdtraj
 
         return XtcWriter(Path(path), molecule=molecule, token=token)
     if format == "dcd":
-        from tito_fast.rollout.writers.dcd import DcdWriter  # noqa: PLC0415  imported where used
+        from tito_fast.data.writers.dcd import DcdWriter  # noqa: PLC0415  imported where used
 
         return DcdWriter(Path(path), molecule=molecule, token=token)
-    from tito_fast.rollout.writers.hdf5 import Hdf5Writer  # noqa: PLC0415  imports h5py
+    from tito_fast.data.writers.hdf5 import Hdf5Writer  # noqa: PLC0415  imports h5py
 
     return Hdf5Writer(Path(path), molecule=molecule, token=token)
 
@@ -84,13 +84,13 @@ def read_frames(path: Path | str) -> Frames:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a trajectory file, got none there")
     if suffix == "xtc":
-        from tito_fast.rollout.writers.xtc import read_xtc  # noqa: PLC0415  imports mdtraj
+        from tito_fast.data.writers.xtc import read_xtc  # noqa: PLC0415  imports mdtraj
 
         return read_xtc(path)
     if suffix == "dcd":
-        from tito_fast.rollout.writers.dcd import read_dcd  # noqa: PLC0415  imported where used
+        from tito_fast.data.writers.dcd import read_dcd  # noqa: PLC0415  imported where used
 
         return read_dcd(path)
-    from tito_fast.rollout.writers.hdf5 import read_hdf5  # noqa: PLC0415  imports h5py
+    from tito_fast.data.writers.hdf5 import read_hdf5  # noqa: PLC0415  imports h5py
 
     return read_hdf5(path)
