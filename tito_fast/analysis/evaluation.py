@@ -176,6 +176,7 @@ def evaluate(
             energy=energy,
             command=command,
             out=None if target is None else (target if len(jobs) == 1 else target / job.name),
+            is_alone=len(jobs) == 1,
         )
         for job in jobs
     ]
@@ -196,6 +197,7 @@ class _Task:
     energy: EnergyFunction | None
     command: str | None
     out: Path | None
+    is_alone: bool
 
 
 def _paths(given: Path | str | Sequence[Path | str] | None) -> list[Path]:
@@ -227,7 +229,12 @@ def _results(tasks: Sequence[_Task], n_jobs: int) -> Any:  # noqa: ANN401  an it
 def _evaluate_task(task: _Task) -> Evaluation:
     from tito_fast.analysis.output import write_one  # noqa: PLC0415  it needs Evaluation
 
-    evaluation = _evaluate(task)
+    try:
+        evaluation = _evaluate(task)
+    except ValueError as error:
+        if task.is_alone:
+            raise
+        raise ValueError(f"{task.job.name}: {error}") from error
     if task.out is not None:
         write_one(evaluation, task.out)
     return evaluation

@@ -38,7 +38,9 @@ _FONT: Final = 7.0
 _SMALL: Final = 6.0
 _MAX_KT: Final = 7.0
 _MAX_LAGS: Final = 10
-_STYLE: Final[Any] = {
+_NARROW: Final = 40
+# What figures are made and drawn with.
+STYLE: Final[Any] = {
     "font.size": _FONT,
     "axes.titlesize": _FONT,
     "axes.labelsize": _FONT,
@@ -72,7 +74,7 @@ def panel_png(content: Mapping[str, Any]) -> bytes:
     import matplotlib as mpl  # noqa: PLC0415  slow to import
 
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         draw_panel(content).savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
 
@@ -88,6 +90,10 @@ def draw_panel(content: Mapping[str, Any]) -> "Figure":
     ----------
     content : mapping
         Of ``metrics.json``.
+
+    Notes
+    -----
+    Call it, and save the figure, within ``matplotlib.rc_context(STYLE)``.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415  slow to import
     from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415  slow to import
@@ -102,7 +108,7 @@ def draw_panel(content: Mapping[str, Any]) -> "Figure":
     # Not by pyplot: that would pick a display and keep the figure.
     figure = Figure(
         figsize=(_WIDTH_IN, sum(heights) + 0.35),
-        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02),
+        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0.05),
     )
     figure.suptitle(_title(content), fontsize=_FONT)
     rows = dict(
@@ -114,7 +120,12 @@ def draw_panel(content: Mapping[str, Any]) -> "Figure":
     )
     if has_map:
         _draw_map(rows["map"], content)
-    _draw_torsions(rows["torsions"], torsions, len(arrays.get("torsions") or []))
+    _draw_torsions(
+        rows["torsions"],
+        torsions,
+        n_all=len(arrays.get("torsions") or []),
+        name=_run_name(content),
+    )
     left, right = rows["kinetics"].subplots(1, 2)
     if arrays.get("timescales_ps") is not None:
         _draw_timescales(left, content)
@@ -122,8 +133,8 @@ def draw_panel(content: Mapping[str, Any]) -> "Figure":
         _draw_rhat(left, arrays["convergence"])
     else:
         _say(left, "too few pairs of frames\nfor time scales")
-    _draw_decorrelation(right, arrays)
-    _draw_bonds(rows["bonds"].subplots(), arrays["bond_length_histograms"])
+    _draw_decorrelation(right, content)
+    _draw_bonds(rows["bonds"].subplots(), arrays["bond_length_histograms"], name=_run_name(content))
     return figure
 
 
@@ -148,6 +159,10 @@ def _title(content: Mapping[str, Any]) -> str:
     return f"{name}{lag}, {run['n_replicas']} × {run['n_frames'] // run['n_replicas']} frames"
 
 
+def _run_name(content: Mapping[str, Any]) -> str:
+    return "model" if content["summary"]["run"]["kind"] in {"rollout", "relaxation"} else "run"
+
+
 def _short(text: str, n: int) -> str:
     # A $ would start a formula.
     return (text if len(text) <= n else text[: n - 1] + "…").replace("$", r"\$")
@@ -163,7 +178,8 @@ def _draw_map(part: "SubFigure", content: Mapping[str, Any]) -> None:
     highest = min(_MAX_KT, max(np.nanmax(energy) for energy in energies))
     both = part.subplots(1, 2, sharex=True, sharey=True)
     jsd = content["jsd_tica"]["value"]
-    titles = ("MD", "model" if jsd is None else f"model (JSD {jsd:.2f})")
+    name = _run_name(content)
+    titles = ("MD", name if jsd is None else f"{name} (JSD {jsd:.2f})")
     mesh: Any = None
     for axes, energy, title in zip(both, energies, titles, strict=True):
         mesh = axes.pcolormesh(
@@ -181,7 +197,9 @@ def _draw_map(part: "SubFigure", content: Mapping[str, Any]) -> None:
     bar.outline.set_linewidth(0.6)
 
 
-def _draw_torsions(part: "SubFigure", torsions: Sequence[Mapping[str, Any]], n_all: int) -> None:
+def _draw_torsions(
+    part: "SubFigure", torsions: Sequence[Mapping[str, Any]], *, n_all: int, name: str
+) -> None:
     if not torsions:
         _say(part.subplots(), "no torsions")
         return
@@ -206,7 +224,7 @@ def _draw_torsions(part: "SubFigure", torsions: Sequence[Mapping[str, Any]], n_a
                 lw=0,
                 label="MD",
             )
-        axes.stairs(100 * per_degree * share, edges, color=_RUN, lw=1.0, label="model")
+        axes.stairs(100 * per_degree * share, edges, color=_RUN, lw=1.0, label=name)
         axes.set_title(_short(torsion["name"], 26), pad=2.5)
         axes.set_xlim(-180, 180)
         axes.set_xticks([-180, -90, 0, 90, 180])
@@ -235,7 +253,7 @@ def _draw_timescales(axes: "Axes", content: Mapping[str, Any]) -> None:
     n_shown = 0
     for side, offset, color, marker, label in (
         ("reference", -0.15, _REFERENCE, "o", "MD"),
-        ("run", 0.15, _RUN, "s", "model"),
+        ("run", 0.15, _RUN, "s", _run_name(content)),
     ):
         known = [(k, each) for k, each in enumerate(scales[side], 1) if each["value"] is not None]
         n_shown = max([n_shown, *(k for k, _ in known)])
@@ -262,8 +280,9 @@ def _draw_timescales(axes: "Axes", content: Mapping[str, Any]) -> None:
     low, high = lag_ps / factor / 8, 2.5 * max(longest, lag_ps) / factor
     axes.set_ylim(low, high)
     axes.axhspan(low, lag_ps / factor, color="0.9", lw=0, zorder=0)
+    # Where the slow processes are above it.
     axes.text(
-        0.97, lag_ps / factor / 1.15, "below the lag", ha="right", va="top", fontsize=_SMALL, color="0.35",
+        0.04, low * 1.12, "below the lag", va="bottom", fontsize=_SMALL, color="0.35",
         transform=axes.get_yaxis_transform(),
     )  # fmt: skip
     axes.set_xlim(0.4, max(n_shown, 1) + 0.6)
@@ -273,19 +292,20 @@ def _draw_timescales(axes: "Axes", content: Mapping[str, Any]) -> None:
     axes.legend(loc="upper right")
 
 
-def _draw_decorrelation(axes: "Axes", arrays: Mapping[str, Any]) -> None:
+def _draw_decorrelation(axes: "Axes", content: Mapping[str, Any]) -> None:
+    arrays = content["arrays"]
     section = arrays.get("correlations")
     found = None if section is None else _function(section, arrays.get("torsions") or [])
     if section is None or found is None:
         _say(axes, "nothing decorrelates")
         return
-    functions, label = found
+    functions, what = found
     times = section["times_ps"]
     longest = times["run"][min(len(times["run"]) - 1, _MAX_LAGS)]
     unit, factor = _unit(longest)
-    for side, color, marker, name in (
+    for side, color, marker, label in (
         ("reference", _REFERENCE, "", "MD"),
-        ("run", _RUN, "s", "model"),
+        ("run", _RUN, "s", _run_name(content)),
     ):
         function = functions.get(side)
         if function is None or times[side] is None:
@@ -300,18 +320,21 @@ def _draw_decorrelation(axes: "Axes", arrays: Mapping[str, Any]) -> None:
             marker=marker,
             ms=2.2,
             lw=1.0 if side == "reference" else 0.7,
-            label=name,
+            label=label,
         )
         if "low" in function:
             low, high = (_numbers(function[end])[shown] for end in ("low", "high"))
             axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
     axes.axhline(0.0, color=_GREY, lw=0.5, zorder=0)
     axes.set_xscale("log")
-    _label_decades(axes.xaxis, subs=(1.0,))
+    shortest = min(each[1] for each in times.values() if each is not None and len(each) > 1)
+    is_narrow = longest < _NARROW * shortest
+    _label_decades(axes.xaxis, subs=(1.0, 2.0, 5.0) if is_narrow else (1.0,))
     axes.set_ylim(-0.25, 1.05)
     axes.set_xlabel(f"time / {unit}")
-    axes.set_ylabel(f"correlation of {label}")
-    axes.legend(loc="upper right")
+    axes.set_title(what, pad=2.5)
+    axes.set_ylabel("correlation")
+    axes.legend(loc="best")
 
 
 def _function(
@@ -330,7 +353,7 @@ def _function(
     row, slowest = max(
         known, key=lambda pair: float(np.nansum(_numbers(pair[1]["run"]["value"][1:4])))
     )
-    return slowest, _short(torsions[row]["name"], 16)
+    return slowest, _short(torsions[row]["name"], 26)
 
 
 def _draw_rhat(axes: "Axes", convergence: Sequence[Mapping[str, Any]]) -> None:
@@ -345,10 +368,10 @@ def _draw_rhat(axes: "Axes", convergence: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0.995, max(1.03, 1.05 * max(value for _, value in shown) - 0.05))
     axes.locator_params(axis="x", nbins=3)
-    axes.set_xlabel("split R-hat (converged: 1.01)")
+    axes.set_xlabel("split R-hat (aim: 1.01)")
 
 
-def _draw_bonds(axes: "Axes", section: Mapping[str, Any]) -> None:
+def _draw_bonds(axes: "Axes", section: Mapping[str, Any], *, name: str) -> None:
     edges = np.array(section["edges_nm"])
     width = edges[1] - edges[0]
     filled = []
@@ -372,12 +395,12 @@ def _draw_bonds(axes: "Axes", section: Mapping[str, Any]) -> None:
     axes.set_xlabel("bond length / nm")
     axes.set_ylabel("density / nm$^{-1}$")
     title = (
-        "filled MD, line model"
+        f"filled MD\nline {name}"
         if any(each["reference"] is not None for each in section["pairs"].values())
         else None
     )
     axes.legend(
-        loc="upper left", bbox_to_anchor=(1.0, 1.05), title=title and title.replace(", ", "\n"),
+        loc="upper left", bbox_to_anchor=(1.0, 1.05), title=title,
         title_fontsize=_SMALL,
     )  # fmt: skip
 
