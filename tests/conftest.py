@@ -150,3 +150,121 @@ def cuda_device(request):
         return torch.device("cuda")
     request.getfixturevalue("host_cuda")
     return torch.device("cpu")
+
+
+ROTAMERS = np.radians([-60.0, 60.0, 180.0])
+
+
+@pytest.fixture(scope="session")
+def propanol():
+    """CCCO with its hydrogens: one rotatable bond."""
+    from tito_fast.data.readers import from_smiles  # noqa: PLC0415  imports RDKit
+
+    return from_smiles("CCCO")
+
+
+@pytest.fixture(scope="session")
+def rotamer_walk():
+    """Frames of a molecule whose rotatable torsions jump between three rotamers and tremble.
+
+    Of equal populations p, every jump a frame apart goes to rotamer j with ``rate`` p_j, so that the one
+    time scale of the chain is -1 / ln(1 - rate) frames.
+    """
+    from tito_fast.data.torsions import (  # noqa: PLC0415  beside the others
+        rotatable_torsions,
+        torsion_angles,
+    )
+
+    def walk(molecule, n_frames, *, populations=(0.5, 0.3, 0.2), rate=0.05, seed=0, every=1):
+        rng = np.random.default_rng(seed)
+        keep = (1 - rate) ** every
+        frames = np.repeat(molecule.positions[None], n_frames, axis=0)
+        for torsion in rotatable_torsions(molecule):
+            states = rng.choice(3, size=n_frames, p=populations)
+            is_same = rng.random(n_frames) < keep
+            for frame in np.flatnonzero(is_same[1:]) + 1:
+                states[frame] = states[frame - 1]
+            wanted = ROTAMERS[states] + np.radians(10) * rng.standard_normal(n_frames)
+            turn = wanted - torsion_angles(frames, torsion[None])[:, 0]
+            frames = turned(molecule, frames, torsion, turn)
+        return frames + 0.001 * rng.standard_normal(frames.shape)
+
+    return walk
+
+
+def turned(molecule, frames, torsion, turn):
+    """Return frames with all beyond the bond b-c turned about it."""
+    _, b, c, _ = torsion.tolist()
+    beyond, waiting = {c}, [c]
+    while waiting:
+        atom = waiting.pop()
+        for other in molecule.bond_index[1][molecule.bond_index[0] == atom].tolist():
+            if other not in beyond and other != b:
+                beyond.add(other)
+                waiting.append(other)
+    moved = sorted(beyond)
+    axis = frames[:, c] - frames[:, b]
+    axis = (axis / np.linalg.norm(axis, axis=1, keepdims=True))[:, None]
+    arms = frames[:, moved] - frames[:, [c]]
+    cosine, sine = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
+    along = (arms * axis).sum(-1, keepdims=True) * axis
+    result = frames.copy()
+    result[:, moved] = (
+        frames[:, [c]]
+        + along
+        + cosine * (arms - along)
+        + sine * np.cross(np.broadcast_to(axis, arms.shape), arms)
+    )
+    return result
+
+
+@pytest.fixture(scope="session")
+def write_rollout():
+    """Write the directory that sampling would leave, with given frames of each replica."""
+    from tito_fast.rollout.rollout_directory import RolloutDirectory  # noqa: PLC0415  imports torch
+
+    def write(path, molecule, replicas, *, lags_ps=(10.0,), kind="xtc", directory=RolloutDirectory):
+        n_steps = max(1, max(map(len, replicas)) - 1)
+        settings = {"lag_times_ps": list(lags_ps), "format": kind, "seed": 3, "model": "tiny"}
+        with directory.open(
+            path, settings, molecule=molecule, n_steps=n_steps, n_replicas=len(replicas)
+        ) as run:
+            for replica, frames in enumerate(replicas):
+                writer = run.open_writer(replica, token=0)
+                writer.append(frames.astype(np.float32), _times(lags_ps, len(frames)))
+                writer.close()
+        return path
+
+    return write
+
+
+def _times(lags_ps, n_frames):
+    from tito_fast.data.run_directory import cumulative_times_ps  # noqa: PLC0415  beside the others
+
+    return cumulative_times_ps(list(lags_ps), n_frames - 1)
+
+
+@pytest.fixture(scope="session")
+def write_trajectory():
+    """Write topology.pdb, molecule.sdf and trajectory.xtc into a folder."""
+    import mdtraj  # noqa: PLC0415  slow to import
+    from rdkit import Chem  # noqa: PLC0415  slow to import
+
+    from tito_fast.data.stereo import mol_with_stereo  # noqa: PLC0415  imports RDKit
+    from tito_fast.data.topology import to_mdtraj_topology, write_pdb  # noqa: PLC0415  as above
+
+    def write(folder, molecule, *trajectories, interval_ps=1.0, suffix=".xtc", times=None):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_pdb(molecule, folder / "topology.pdb")
+        (folder / "molecule.sdf").write_text(Chem.MolToMolBlock(mol_with_stereo(molecule)))
+        files = []
+        for index, frames in enumerate(trajectories):
+            stamps = interval_ps * np.arange(1, len(frames) + 1) if times is None else times
+            number = "" if len(trajectories) == 1 else f"_{index}"
+            files.append(folder / f"trajectory{number}{suffix}")
+            mdtraj.Trajectory(frames, to_mdtraj_topology(molecule), time=stamps).save(
+                str(files[-1])
+            )
+        return folder
+
+    return write

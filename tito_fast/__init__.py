@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tito_fast.analysis.evaluation import Evaluation, evaluate
+    from tito_fast.analysis.evaluation_config import EvaluationConfig
     from tito_fast.data.molecule import Molecule
     from tito_fast.data.readers import ReadOptions, read_molecule
     from tito_fast.data.store import open_store
@@ -26,6 +28,8 @@ __version__ = "0.1.0"
 _HOME = {
     "BackendUnavailableError": "tito_fast.errors",
     "CapacityError": "tito_fast.errors",
+    "Evaluation": "tito_fast.analysis.evaluation",
+    "EvaluationConfig": "tito_fast.analysis.evaluation_config",
     "ModelInfo": "tito_fast.models.tito.config",
     "Molecule": "tito_fast.data.molecule",
     "NonFiniteError": "tito_fast.errors",
@@ -34,6 +38,7 @@ _HOME = {
     "TitoConfig": "tito_fast.models.tito.config",
     "TitoModel": "tito_fast.models.tito.model",
     "TrainingConfig": "tito_fast.training.config",
+    "evaluate": "tito_fast.analysis.evaluation",
     "info": "tito_fast.environment",
     "load_model": "tito_fast.models.load",
     "open_store": "tito_fast.data.store",
@@ -47,6 +52,8 @@ _HOME = {
 __all__ = [
     "BackendUnavailableError",
     "CapacityError",
+    "Evaluation",
+    "EvaluationConfig",
     "ModelInfo",
     "Molecule",
     "NonFiniteError",
@@ -55,6 +62,7 @@ __all__ = [
     "TitoConfig",
     "TitoModel",
     "TrainingConfig",
+    "evaluate",
     "info",
     "load_model",
     "open_store",

@@ -124,8 +124,32 @@ class GeometryCounter:
             if is_finite.any():
                 self._count(block if is_finite.all() else block[is_finite], unit)
 
+    def join_pairs(self, first: int, stop: int) -> None:
+        """Join the units first and first + 1, first + 2 and first + 3, and so on.
+
+        The lower half of the units ``first`` to ``stop`` then holds all frames, the upper half none, so
+        that a trajectory of unknown length is cut into blocks of equal length.
+
+        Raises
+        ------
+        ValueError
+            If the number of units is odd, or one is not there.
+        """
+        if not 0 <= first < stop <= len(self._series_idx) or (stop - first) % 2:
+            raise ValueError(
+                f"stop: expected an even number of the {len(self._series_idx)} units, got {first} to {stop}"
+            )
+        middle = (first + stop) // 2
+        for counts in (
+            *(self._bond_counts, self._angle_counts),
+            *(self._contact_counts, self._clash_counts),
+        ):
+            part = counts[first:stop]
+            counts[first:middle] = part[0::2] + part[1::2]
+            counts[middle:stop] = 0
+
     def result(self) -> GeometryDistributions:
-        """Return what was counted.
+        """Return what was counted; units without frames are left out.
 
         Raises
         ------
@@ -137,6 +161,7 @@ class GeometryCounter:
             raise ValueError("positions: expected at least one finite frame, got none")
         bond_mean, bond_std = _mean_and_std(self._bond_moments, self._bond_start, n_frames)
         angle_mean, angle_std = _mean_and_std(self._angle_moments, self._angle_start, n_frames)
+        is_filled = self._clash_counts.sum(axis=1) > 0
         counts = {
             "bond_counts": self._bond_counts,
             "angle_counts": self._angle_counts,
@@ -151,7 +176,7 @@ class GeometryCounter:
             angle_mean=angle_mean,
             angle_std=angle_std,
             **{
-                name: UnitSums(sums=each.copy(), series_idx=self._series_idx)
+                name: UnitSums(sums=each[is_filled], series_idx=self._series_idx[is_filled])
                 for name, each in counts.items()
             },
         )

@@ -1,5 +1,6 @@
 """A metric with the numbers that it must be read beside."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -73,6 +74,50 @@ def measure(
         md_floor=finite_or_none(md_floor(statistic, reference, seed=seed).value),
         ideal=finite_or_none(ideal),
     )
+
+
+def measure_all(
+    statistic: Statistic,
+    reference: UnitSums,
+    model: UnitSums,
+    *,
+    names: Sequence[str],
+    ideal: FloatArray | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Metric]:
+    """Return several metrics of the same totals, in one pass over resamples.
+
+    Parameters
+    ----------
+    statistic : callable
+        Of two totals; an array with one number for each of ``names``, NaN where it is undefined, also
+        where the totals allow none of them.
+    reference, model : UnitSums
+    names : sequence of str
+    ideal : ndarray, shape (n_names,), optional
+    bounds : mapping, optional
+        What a metric can be at all, by name.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    dict of Metric, by name
+    """
+    interval = bootstrap(statistic, reference, model, n_resamples=n_resamples, seed=seed)
+    floor = md_floor(statistic, reference, seed=seed).value
+    found = {}
+    for row, name in enumerate(names):
+        low, high = (bounds or {}).get(name, (-np.inf, np.inf))
+        found[name] = Metric(
+            value=finite_or_none(interval.value[row]),
+            low=finite_or_none(np.clip(interval.low[row], low, high)),
+            high=finite_or_none(np.clip(interval.high[row], low, high)),
+            md_floor=None if floor is None else finite_or_none(floor[row]),
+            ideal=None if ideal is None else finite_or_none(ideal[row]),
+        )
+    return found
 
 
 def finite_or_none(value: FloatArray | float | None) -> float | None:

@@ -11,6 +11,7 @@ import typer
 from tito_fast import __version__
 from tito_fast.cli.convert import convert
 from tito_fast.cli.data import app as data_app
+from tito_fast.cli.evaluate import evaluate
 from tito_fast.cli.info import info
 from tito_fast.cli.relax import relax
 from tito_fast.cli.sample import sample
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(sample)
 app.command()(simulate)
 app.command()(relax)
+app.command()(evaluate)
 app.command()(train)
 app.command()(convert)
 app.add_typer(data_app, name="data")

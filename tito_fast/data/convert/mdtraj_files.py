@@ -161,10 +161,16 @@ def convert_trajectories(
     return Path(destination)
 
 
-def read_frames(file: Path, topology: Path) -> Iterator[Frames]:
+def read_frames(file: Path, topology: Path, *, structure: Any = None) -> Iterator[Frames]:  # noqa: ANN401  mdtraj has no types
     """Yield the frames of a trajectory file in blocks.
 
     Time stamps are passed on from formats that have them.
+
+    Parameters
+    ----------
+    file, topology : Path
+    structure : mdtraj.Trajectory, optional
+        Of the atoms, in place of the topology file.
 
     Raises
     ------
@@ -178,7 +184,7 @@ def read_frames(file: Path, topology: Path) -> Iterator[Frames]:
     if file.suffix.lower() == ".h5":
         yield from _read_mdtraj_h5(file)
         return
-    reference = read_topology(topology)
+    reference = read_topology(topology) if structure is None else structure
     is_timed = file.suffix.lower() in TIMED_SUFFIXES
     n_block = max(_BLOCK_ROWS // reference.n_atoms, 1)
     options: dict[str, Any] = {} if file.suffix.lower() == ".pdb" else {"top": reference}
