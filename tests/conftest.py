@@ -223,7 +223,16 @@ def write_rollout():
     """Write the directory that sampling would leave, with given frames of each replica."""
     from tito_fast.rollout.rollout_directory import RolloutDirectory  # noqa: PLC0415  imports torch
 
-    def write(path, molecule, replicas, *, lags_ps=(10.0,), kind="xtc", directory=RolloutDirectory):
+    def write(
+        path,
+        molecule,
+        replicas,
+        *,
+        lags_ps=(10.0,),
+        kind="xtc",
+        directory=RolloutDirectory,
+        left_out=(),
+    ):
         n_steps = max(1, max(map(len, replicas)) - 1)
         settings = {"lag_times_ps": list(lags_ps), "format": kind, "seed": 3, "model": "tiny"}
         with directory.open(
@@ -231,7 +240,9 @@ def write_rollout():
         ) as run:
             for replica, frames in enumerate(replicas):
                 writer = run.open_writer(replica, token=0)
-                writer.append(frames.astype(np.float32), _times(lags_ps, len(frames)))
+                kept = np.setdiff1d(np.arange(len(frames)), left_out)
+                times = _times(lags_ps, len(frames))
+                writer.append(frames[kept].astype(np.float32), times[kept])
                 writer.close()
         return path
 

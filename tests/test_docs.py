@@ -82,7 +82,7 @@ def options_of(*names):
         for option in command.params
         if option.param_type_name == "option"
         for flag in (*option.opts, *option.secondary_opts)
-        if flag not in {"--help", "--align", "--figure"}
+        if flag not in {"--help", "--align", "--figure", "--energies"}
     }
 
 
@@ -153,6 +153,7 @@ def test_replay_commands_parse():
     ("name", "command"),
     [
         ("sampling.md", ["sample"]),
+        ("evaluation.md", ["evaluate"]),
         ("training.md", ["train"]),
         ("data.md", ["data", "convert"]),
         ("data.md", ["data", "info"]),
@@ -254,6 +255,12 @@ def test_precisions_backends_and_instruction_sets_are_those_of_the_code():
     cmake = (ROOT / "CMakeLists.txt").read_text("utf-8")
     sets = re.findall(r"^set\(isa_flags_(\w+)", cmake, re.MULTILINE)
     assert first_cells("install.md", "Instruction sets") == sets
+
+
+def test_the_metrics_of_evaluation_are_those_of_the_code():
+    from tito_fast.analysis.descriptions import DESCRIPTIONS  # noqa: PLC0415  beside the others
+
+    assert first_cells("evaluation.md", "Metrics") == list(DESCRIPTIONS)
 
 
 def test_every_operation_is_on_its_page_with_its_signature():

@@ -161,6 +161,17 @@ def test_with_several_lags_kinetics_are_over_equal_ones(make_run, reference):
     assert evaluation.arrays["correlations"]["times_ps"]["run"] == [0.0, 10.0, 20.0]
 
 
+def test_frames_that_were_left_out_break_no_lag(make_run, reference):
+    run = make_run(left_out=(0, 6))
+    (evaluation,) = evaluate(run, reference=reference, config=QUICK)
+    assert evaluation.summary["run"]["n_frames"] == 16 * 29
+    assert evaluation.summary["run"]["n_start_frames_dropped"] == 0
+    assert evaluation.summary["run"]["lag_ps"] == 10.0
+    assert any("432 steps of 10 ps only; the run has others (20 ps)" in n for n in evaluation.notes)
+    # Five frames before the gap and 24 after it.
+    assert len(evaluation.arrays["correlations"]["times_ps"]["run"]) == 24
+
+
 @pytest.mark.parametrize("kind", ["store", "files", "simulation", "replicas"])
 def test_a_reference_may_come_in_many_forms(
     kind, run, reference, result, propanol, rotamer_walk, write_rollout, tmp_path

@@ -71,6 +71,17 @@ def test_another_order_within_an_element(run, reference_of, propanol):
         evaluate(run, reference=reference_of(other))
 
 
+def test_another_stereoisomer(rotamer_walk, write_rollout, write_trajectory, tmp_path):
+    one = from_smiles("C[C@H](F)CO")
+    other = one.with_positions(one.positions * [1, 1, -1])
+    run = write_rollout(tmp_path / "run", one, [rotamer_walk(one, 9, seed=s) for s in range(3)])
+    reference = write_trajectory(tmp_path / "md", other, rotamer_walk(other, 60))
+    with pytest.raises(
+        ValueError, match=r"^reference: expected the stereocenters of the run's .*100%"
+    ):
+        evaluate(run, reference=reference)
+
+
 def test_a_reference_shorter_than_the_lag(run, reference_of, propanol):
     with pytest.raises(
         ValueError,

@@ -10,9 +10,9 @@ from tito_fast.analysis.geometry import (
     LENGTH_EDGES_NM,
     GeometryCounter,
 )
+from tito_fast.data import validity
 from tito_fast.data.contacts import clash_shares, far_pairs, vdw_sums_nm
 from tito_fast.data.readers import from_smiles
-from tito_fast.rollout import validity
 
 
 @pytest.fixture
@@ -121,3 +121,24 @@ def test_bad_input_is_refused(molecule, frames):
         counter.update(frames, unit=1)
     with pytest.raises(ValueError, match="series_idx: expected at least one unit, got none"):
         GeometryCounter(molecule, series_idx=np.zeros(0, dtype=np.int64))
+
+
+def test_joining_pairs_of_units_gives_the_counts_of_longer_blocks(molecule, frames):
+    short = GeometryCounter(molecule, series_idx=np.zeros(4, np.int64))
+    long = GeometryCounter(molecule, series_idx=np.zeros(4, np.int64))
+    for unit in range(4):
+        short.update(frames[8 * unit : 8 * unit + 8], unit=unit)
+    for unit in range(2):
+        long.update(frames[16 * unit : 16 * unit + 16], unit=unit)
+    short.join_pairs(0, 4)
+    found, expected = short.result(), long.result()
+    assert found.bond_counts.n_units == 2  # the other two are empty
+    for name in ("bond_counts", "angle_counts", "contact_counts", "clash_counts"):
+        np.testing.assert_array_equal(getattr(found, name).sums, getattr(expected, name).sums)
+
+
+@pytest.mark.parametrize(("first", "stop"), [(0, 3), (2, 2), (0, 6), (-2, 2)])
+def test_units_that_make_no_pairs_are_refused(molecule, first, stop):
+    counter = GeometryCounter(molecule, series_idx=np.zeros(4, np.int64))
+    with pytest.raises(ValueError, match="stop: expected an even number of the 4 units, got"):
+        counter.join_pairs(first, stop)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tito_fast.cli import evaluate as module
 from tito_fast.cli.main import run as run_command
 
 KEYS = {
@@ -104,14 +105,56 @@ def test_an_out_that_holds_something_else(evaluate, folders):
     assert "choose another --out" in err
 
 
-def test_a_missing_extra_is_said(evaluate, folders, tmp_path, monkeypatch):
-    from tito_fast.cli import evaluate as module  # noqa: PLC0415  beside its test
+@pytest.fixture
+def with_system(folders):
+    """A reference with a file that says what its force field was."""
+    system = folders / "md" / "a" / "system.xml"
+    system.write_text("<System/>")
+    yield folders / "md" / "a"
+    system.unlink()
 
-    (folders / "md" / "a" / "system.xml").write_text("<System/>")
+
+def test_without_openmm_energies_are_left_out_and_that_is_said(
+    evaluate, folders, with_system, tmp_path, monkeypatch
+):
     monkeypatch.setattr(module, "find_spec", lambda _: None)
-    status, _, err = evaluate(folders / "runs" / "a", "--reference", folders / "md" / "a")
-    (folders / "md" / "a" / "system.xml").unlink()
+    status, _, err = evaluate(folders / "runs" / "a", "--reference", with_system)
     assert status == 0
-    assert "OpenMM is not installed (tito_fast[md]): no potential energies" in err
+    assert "warning: no potential energies, OpenMM is not installed" in err
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert "jsd_energy" not in content
+
+
+def test_energies_that_were_asked_for_need_the_extra(evaluate, folders, with_system, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    status, _, err = evaluate(folders / "runs" / "a", "--reference", with_system, "--energies")
+    assert status == 1
+    assert err == "error: energies: OpenMM is not installed: pip install 'tito_fast[md]'\n"
+
+
+def test_energies_that_were_asked_for_need_a_force_field(evaluate, folders):
+    status, _, err = evaluate(
+        folders / "runs" / "a", "--reference", folders / "md" / "a", "--energies"
+    )
+    assert status == 1
+    assert "energies: expected a system.xml beside the run or the reference, got none" in err
+
+
+def test_energies_are_those_of_openmm(evaluate, folders, propanol, tmp_path):
+    openmm = pytest.importorskip("openmm", reason="needs tito_fast[md]")
+    system = openmm.System()
+    force = openmm.HarmonicBondForce()
+    for number in propanol.atomic_numbers:
+        system.addParticle(float(number))
+    force.addBond(0, 1, 0.15, 1000.0)
+    system.addForce(force)
+    file = folders / "md" / "b" / "system.xml"
+    file.write_text(openmm.XmlSerializer.serialize(system))
+    status, _, _ = evaluate(
+        folders / "runs" / "b", "--reference", folders / "md" / "b", "--energies"
+    )
+    file.unlink()
+    assert status == 0
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert content["jsd_energy"]["value"] < 0.1
+    assert content["energy_shift_kj_per_mol"]["value"] == pytest.approx(0.0, abs=0.01)

@@ -1,4 +1,7 @@
-"""Analysis: how good a trajectory is, as pure functions on arrays.
+"""Analysis: how good a trajectory is, as pure functions on arrays, and of whole runs at once.
+
+:func:`tito_fast.evaluate` reads runs and references and writes what it found; below it are functions on
+arrays.
 
 A *series* is an array (n_frames, n_features) of one trajectory, which may be a memory map; functions
 take a sequence of series, never pair frames across the end of one, and walk them in chunks. Lags are
@@ -19,5 +22,16 @@ long trajectory), so that resampling is a new sum and never a new pass over fram
 ``baselines``           noise floor of MD, ideal sampler
 ``metric``              the five numbers of each metric
 ``geometry``            bond lengths, angles, contacts
+``evaluation``          whole runs: :func:`tito_fast.evaluate`
+``jobs``, ``sources``   which run with which reference; what may be read
+``recording``           one pass over frames (``streams``): torsions to disk, geometry counted
+``steps``               pairs of frames for lags that are not all equal
+``comparison``          run beside reference: lags, slow coordinates, units of resampling
+``static_metrics``      of distributions
+``kinetic_metrics``     of dynamics
+``replica_metrics``     of a run by itself
+``aggregate``           many molecules in one table
+``panel``, ``report``   the picture (``pictures``) and the page (``descriptions``)
+``output``              files on disk
 ======================  ===========================================================================
 """

@@ -45,6 +45,7 @@ KIND: Final = "tito_fast evaluation"
 EnergyFunction = Callable[[Path, NDArray[np.float32]], FloatArray]
 """Of a ``system.xml`` and positions (n_frames, n_atoms, 3) in nm: energies (n_frames,) in kJ/mol."""
 
+_OTHER_ISOMER: Final = 0.9
 _PACKAGES: Final = ("tito_fast", "numpy", "scipy", "mdtraj", "deeptime", "rdkit", "matplotlib")
 
 
@@ -284,6 +285,7 @@ def _measure(task: _Task, run: Recording, reference: Recording | None) -> Evalua
         found.notes += run.notes
         found.add(run_alone(run, molecule))
     else:
+        _check_stereo(reference)
         comparison = compare(run, reference, molecule=molecule, config=config)
         found.notes += comparison.notes
         found.add(slow_coordinate_metrics(comparison))
@@ -315,15 +317,31 @@ def _measure(task: _Task, run: Recording, reference: Recording | None) -> Evalua
     )
 
 
+def _check_stereo(reference: Recording) -> None:
+    """Check that the reference is not another stereoisomer than the run's start structure."""
+    counts = reference.validity["all"]
+    for name, what in (
+        ("share_inverted_frames", "stereocenters"),
+        ("share_flipped_frames", "double bonds"),
+    ):
+        if (counts[name] or 0.0) > _OTHER_ISOMER:
+            raise ValueError(
+                f"reference: expected the {what} of the run's start structure, got others in "
+                f"{counts[name]:.0%} of the frames of {reference.source.label}; it is another stereoisomer"
+            )
+
+
 def _energies(task: _Task, run: Recording, reference: Recording) -> Findings:
     """Return metrics of energies, where there are a force field and a function."""
     system = reference.source.system_xml or run.source.system_xml
     if task.energy is None or system is None:
         return Findings()
-    energies = [
-        [task.energy(system, one) for one in each.energy_positions if len(one)]
-        for each in (reference, run)
-    ]
+    energies = []
+    for each in (reference, run):
+        # One call for all trajectories: a context takes longer than a frame.
+        together = task.energy(system, np.concatenate(each.energy_positions))
+        ends = np.cumsum([len(one) for one in each.energy_positions])
+        energies.append(np.split(np.asarray(together, dtype=np.float64), ends[:-1]))
     return energy_metrics(energies[0], energies[1], seed=task.config.seed)
 
 

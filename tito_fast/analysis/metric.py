@@ -107,6 +107,9 @@ def measure_all(
     """
     interval = bootstrap(statistic, reference, model, n_resamples=n_resamples, seed=seed)
     floor = md_floor(statistic, reference, seed=seed).value
+    if floor is not None:
+        # One NaN where parts are too short for all of them.
+        floor = np.broadcast_to(floor, (len(names),))
     found = {}
     for row, name in enumerate(names):
         low, high = (bounds or {}).get(name, (-np.inf, np.inf))

@@ -299,7 +299,10 @@ class _Reader:
 def _is_start(source: Source, role: Role, stamp: float | None) -> bool:
     if role == "reference":
         return False
-    return source.starts_elsewhere or (source.kind == "files" and stamp == 0.0)
+    if source.starts_elsewhere:
+        # A start may be left out, as where it could not be relaxed.
+        return stamp is None or stamp == 0.0
+    return source.kind == "files" and stamp == 0.0
 
 
 def _times(source: Source, part: _Part, name: str, role: Role) -> FloatArray:

@@ -56,12 +56,12 @@ def evaluate(
         int | None, typer.Option(help="Processes for several runs; by default one for every core.")
     ] = None,
     energies: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--energies/--no-energies",
-            help="Compute potential energies where there is a system.xml.",
+            help="Compare potential energies; by default where there are a system.xml and OpenMM.",
         ),
-    ] = True,
+    ] = None,
 ) -> int:
     """Say how good runs are: distributions, kinetics and soundness, beside MD's own noise.
 
@@ -119,17 +119,23 @@ def potential_energies_of(system_xml: Path, positions: "NDArray[np.float32]") ->
     return potential_energies(system_xml, positions)
 
 
-def _energy_function(wanted: bool, paths: list[Path]) -> Any:  # noqa: ANN401  EnergyFunction or None
-    if not wanted or not any(_has_system(path) for path in paths):
+def _energy_function(wanted: bool | None, paths: list[Path]) -> Any:  # noqa: ANN401  EnergyFunction or None
+    if wanted is False:
         return None
-    if find_spec("openmm") is None:
-        typer.echo(
-            "warning: OpenMM is not installed (tito_fast[md]): no potential energies; --no-energies says so "
-            "without this line",
-            err=True,
-        )
+    if not any(_has_system(path) for path in paths):
+        if wanted:
+            raise ValueError(
+                "energies: expected a system.xml beside the run or the reference, got none; simulate the "
+                "reference with tito-fast simulate"
+            )
         return None
-    return potential_energies_of
+    if find_spec("openmm") is not None:
+        return potential_energies_of
+    missing = "OpenMM is not installed: pip install 'tito_fast[md]'"
+    if wanted:
+        raise ImportError(f"energies: {missing}")
+    typer.echo(f"warning: no potential energies, {missing}, or pass --no-energies", err=True)
+    return None
 
 
 def _has_system(path: Path) -> bool:
