@@ -56,6 +56,9 @@ class RunDirectory:
     CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset()
     """Settings that change no trajectory, so that a run may go on with others."""
 
+    EARLIER_SETTINGS: ClassVar[Mapping[str, Any]] = {}
+    """Settings that runs of earlier versions do not record, with the values that those ran with."""
+
     RECORDS_TIMES: ClassVar[bool] = True
     """Whether ``run.json`` lists the time of every frame; not where there may be millions."""
 
@@ -273,6 +276,7 @@ class RunDirectory:
             file.unlink(missing_ok=True)
 
     def _check_unchanged(self, recorded: dict[str, Any]) -> None:
+        recorded = {**self.EARLIER_SETTINGS, **recorded}
         names = sorted((set(recorded) | set(self.settings)) - self.CHANGEABLE_SETTINGS)
         changed = [
             f"{name}: expected {recorded.get(name)!r} as in {self.path / RUN_FILE}, got "
