@@ -11,6 +11,10 @@ COUPLINGS: tuple[Coupling, ...] = get_args(Coupling)
 Precision = Literal["fp32", "tf32", "bf16", "fp64"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+Check = Literal["off", "mark", "drop"]
+"""What becomes of unsound frames."""
+CHECKS: tuple[Check, ...] = get_args(Check)
+
 VectorStart = Literal["randn", "randn_fixed", "zeros"]
 VECTOR_STARTS: tuple[VectorStart, ...] = get_args(VectorStart)
 

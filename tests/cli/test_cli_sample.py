@@ -96,6 +96,19 @@ def test_lags_are_cycled_and_a_short_one_warns(sample, tmp_path):
         ({"device": "cuda:99"}, "device: expected one of"),
         ({"batch-size": "many"}, "batch_size: expected auto or a number of replicas, got 'many'"),
         ({"format": "pdb"}, "format: expected one of xtc, dcd, h5, got 'pdb'"),
+        ({"check": "mend"}, "check: expected one of off, mark, drop, got 'mend'"),
+        (
+            {"check": "drop", "format": "dcd"},
+            "check: expected off or mark with the format dcd, which has no times of single frames",
+        ),
+        (
+            {"check": "mark", "check-criteria": "bonds,energy"},
+            "check_criteria: expected one of bonds, clashes, stereo, got 'energy'",
+        ),
+        (
+            {"check-criteria": "bonds"},
+            "check_criteria: expected none while check is off, got bonds; set check to mark or drop",
+        ),
         (
             {"model": "nothing.safetensors"},
             "model: expected an existing file, got nothing.safetensors",
@@ -154,6 +167,24 @@ def test_a_changed_seed_is_refused_with_both_values(sample):
     assert "seed: expected 0 as in" in err
     assert "got 7" in err
     assert sample("CO", "--overwrite", seed=7)[0] == 0
+
+
+def test_unsound_frames_are_dropped_and_counted_in_the_last_line(sample, tmp_path):
+    options = {"check": "drop", "check-criteria": "clashes,stereo", "n-steps": 4}
+    status, out, _ = sample("C[C@H](N)C(=O)O", **options)
+    assert status == 0
+    check = json.loads((tmp_path / "run" / "validity.json").read_text())["check"]
+    assert check["flag_bits"] == {"clashes": 2, "stereo": 4}
+    counts = check["all"]
+    n_left = 5 - counts["unsound_frames"]
+    assert (
+        f"1 replicas of {n_left} frames, {counts['unsound_frames']} of 4 frames dropped as unsound "
+        f"(clashes {counts['clashes']}, stereo {counts['stereo']})"
+    ) in out
+    status, _, err = sample("C[C@H](N)C(=O)O", check="mark")
+    assert status == 1
+    assert "check: expected 'drop' as in" in err
+    assert "got 'mark'" in err
 
 
 def test_a_truncated_model_file_is_refused(sample, model_file, tmp_path):

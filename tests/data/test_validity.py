@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tito_fast.data.readers import from_sequence, from_smiles
-from tito_fast.data.validity import ValidityCounter
+from tito_fast.data.validity import FLAG_BITS, ValidityCounter
 
 
 def counted(molecule, positions):
@@ -131,6 +131,32 @@ def test_a_frame_with_nan_counts_for_nothing_else():
     nothing = counted(molecule, frames[1:])["all"]
     assert nothing["share_bonds_in_range"] is None
     assert nothing["share_nan_frames"] == 1.0
+
+
+def test_flags_say_what_is_wrong_with_each_frame(monkeypatch):
+    molecule = from_smiles("C[C@H](N)C(=O)O")
+    frames = np.repeat(molecule.positions[None], 6, axis=0)
+    frames[1] *= [-1, 1, 1]
+    frames[2] *= 1.4
+    frames[3] *= 0.4
+    frames[4, 0, 0] = np.nan
+    monkeypatch.setattr("tito_fast.data.validity._BLOCK_DISTANCES", 200)
+    counter = ValidityCounter(molecule)
+    flags = counter.update(np.zeros(6, dtype=np.int64), frames)
+    bonds, clashes, stereo, nan = (FLAG_BITS[n] for n in ("bonds", "clashes", "stereo", "nan"))
+    assert flags.dtype == np.uint8
+    assert flags.tolist() == [0, stereo, bonds, bonds + clashes, nan, 0]
+    assert counter.update(np.zeros(0, dtype=np.int64), frames[:0]).shape == (0,)
+    flipped = from_smiles("F/C=C/F")
+    other = from_smiles("F/C=C\\F").positions[None]
+    assert ValidityCounter(flipped).update(np.zeros(1, dtype=np.int64), other)[0] & stereo
+
+
+def test_a_sound_long_bond_is_not_unsound():
+    molecule = from_smiles("CSSC")
+    result = ValidityCounter(molecule)
+    assert result.update(np.zeros(1, dtype=np.int64), molecule.positions[None])[0] == 0
+    assert result.result()["all"]["share_bonds_in_range"] < 1
 
 
 def test_counts_do_not_depend_on_calls_blocks_or_resuming(monkeypatch):

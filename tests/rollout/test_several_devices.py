@@ -114,7 +114,7 @@ def content(path):
     files = {
         file.name: file.read_bytes()
         for file in sorted(path.iterdir())
-        if file.suffix in (".xtc", ".pdb", ".npz") or file.name == "validity.json"
+        if file.suffix in (".xtc", ".pdb", ".npz", ".flags") or file.name == "validity.json"
     }
     record = json.loads((path / "run.json").read_text())
     settings = {k: v for k, v in record["settings"].items() if k not in ("devices", "n_threads")}
@@ -140,6 +140,18 @@ def test_two_processes_write_what_one_writes_bitwise(tmp_path, capsys, command, 
     assert (
         json.loads((tmp_path / "run" / names[0] / "run.json").read_text())["status"] == "finished"
     )
+
+
+@pytest.mark.parametrize("check", ["mark", "drop"])
+def test_two_processes_check_frames_as_one_does(tmp_path, capsys, command, alone, check):
+    alanine = "C[C@H](N)C(=O)O"
+    options = {"check": check, "check-criteria": "stereo"}
+    status, err = command(capsys, alanine, devices=2, **options)
+    assert status == 0, err
+    found = content(tmp_path / "run")
+    assert found == content(alone(alanine, check=check, check_criteria=("stereo",)))
+    flags = np.frombuffer(b"".join(found[f"rep_{replica:04d}.flags"] for replica in range(5)), "u1")
+    assert set(flags.tolist()) == {0, 4}
 
 
 def test_another_number_of_processes_extends_a_run(tmp_path, capsys, command, model_file, alone):

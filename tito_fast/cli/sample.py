@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from tito_fast.rollout.sample import RolloutProgress, RolloutResult
-    from tito_fast.types import Backend, Precision, VectorStart
+    from tito_fast.types import Backend, Check, Precision, VectorStart
 
 SECONDS_BETWEEN_LINES = 5.0
 INTERRUPTED = 130
@@ -62,6 +62,13 @@ def sample(
         bool,
         typer.Option("--align/--no-align", help="Superpose each frame on the one before."),
     ] = True,
+    check: Annotated[
+        str, typer.Option(help="What becomes of unsound frames: off, mark or drop.")
+    ] = "off",
+    check_criteria: Annotated[
+        str | None,
+        typer.Option(help="What makes a frame unsound, of bonds,clashes,stereo; by default all."),
+    ] = None,
     start: Annotated[
         Path | None, typer.Option(help="Trajectory whose frames the replicas start from.")
     ] = None,
@@ -118,6 +125,8 @@ def sample(
         batch_size=_batch_size(batch_size),
         format=format,
         align=align,
+        check=cast("Check", check),
+        check_criteria=None if check_criteria is None else tuple(check_criteria.split(",")),
     )
     if name is not None and len(inputs) > 1:
         raise ValueError(f"name: expected one input to name, got {len(inputs)} inputs")

@@ -56,6 +56,9 @@ class RunDirectory:
     CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset()
     """Settings that change no trajectory, so that a run may go on with others."""
 
+    EARLIER_SETTINGS: ClassVar[Mapping[str, Any]] = {}
+    """Settings that earlier versions do not record, with the value that one has where it is left out."""
+
     RECORDS_TIMES: ClassVar[bool] = True
     """Whether ``run.json`` lists the time of every frame; not where there may be millions."""
 
@@ -273,12 +276,14 @@ class RunDirectory:
             file.unlink(missing_ok=True)
 
     def _check_unchanged(self, recorded: dict[str, Any]) -> None:
-        names = sorted((set(recorded) | set(self.settings)) - self.CHANGEABLE_SETTINGS)
+        recorded = {**self.EARLIER_SETTINGS, **recorded}
+        given = {**self.EARLIER_SETTINGS, **self.settings}
+        names = sorted((set(recorded) | set(given)) - self.CHANGEABLE_SETTINGS)
         changed = [
             f"{name}: expected {recorded.get(name)!r} as in {self.path / RUN_FILE}, got "
-            f"{self.settings.get(name)!r}"
+            f"{given.get(name)!r}"
             for name in names
-            if recorded.get(name) != self.settings.get(name)
+            if recorded.get(name) != given.get(name)
         ]
         if changed:
             raise ValueError("; ".join([*changed, ADVICE]))

@@ -24,6 +24,14 @@ No pair in the 788,000 frames of our MD of small molecules and dipeptides is tha
 0.52 with a hydrogen (a hydrogen bond) and 0.75 without.
 """
 
+FLAG_BITS: Final = {"bonds": 1, "clashes": 2, "stereo": 4, "nan": 8}
+"""What can make a frame unsound, and the bit that says so in its flag.
+
+``bonds``: a bond length outside ``COVALENT_RANGE`` of the covalent radii (not ``BOND_RANGE_NM``: a sound S-S or C-I
+bond is longer than that); ``clashes``: a clash; ``stereo``: a stereocenter or double bond that is not as in
+the start structure; ``nan``: a coordinate that is NaN or infinite.
+"""
+
 _MIN_BONDS_APART: Final = 3
 _COUNTS: Final = (
     "frames",
@@ -81,8 +89,8 @@ class ValidityCounter:
         self._start_sides = _sides(start, self._geometry.double_bonds)[0]
         self._counts: dict[str, IntArray] = {name: np.zeros(0, np.int64) for name in _COUNTS}
 
-    def update(self, replica_idx: IntArray, positions: NDArray[np.floating]) -> None:
-        """Count frames.
+    def update(self, replica_idx: IntArray, positions: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Count frames; return what is wrong with each.
 
         Parameters
         ----------
@@ -90,6 +98,11 @@ class ValidityCounter:
             Replica of each frame, from 0.
         positions : ndarray, shape (n_frames, n_atoms, 3)
             In nm.
+
+        Returns
+        -------
+        ndarray, shape (n_frames,), uint8
+            Sum of the ``FLAG_BITS`` of what makes a frame unsound; 0 for a sound one.
 
         Raises
         ------
@@ -107,8 +120,9 @@ class ValidityCounter:
             raise ValueError(
                 f"replica_idx: expected shape {frames.shape[:1]}, got {replicas.shape}"
             )
+        flags = np.zeros(len(frames), dtype=np.uint8)
         if not len(frames):
-            return
+            return flags
         if replicas.min() < 0:
             raise ValueError(f"replica_idx: expected at least 0, got {replicas.min()}")
         self._grow(int(replicas.max()) + 1)
@@ -117,7 +131,8 @@ class ValidityCounter:
         n_block = max(1, _BLOCK_DISTANCES // max(1, n_distances))
         for start in range(0, len(frames), n_block):
             block = slice(start, start + n_block)
-            self._count(replicas[block], frames[block])
+            flags[block] = self._count(replicas[block], frames[block])
+        return flags
 
     def result(self) -> dict[str, Any]:
         """Return counts and shares, of each replica and of all, ready for JSON.
@@ -189,7 +204,7 @@ class ValidityCounter:
             for name, values in self._counts.items():
                 self._counts[name] = np.concatenate([values, np.zeros(missing, np.int64)])
 
-    def _count(self, replicas: IntArray, frames: NDArray[np.floating]) -> None:
+    def _count(self, replicas: IntArray, frames: NDArray[np.floating]) -> NDArray[np.uint8]:
         is_finite = np.isfinite(frames).all(axis=(1, 2))
         self._add("frames", replicas, np.ones(len(frames)))
         self._add("nan_frames", replicas, ~is_finite)
@@ -211,6 +226,13 @@ class ValidityCounter:
         n_flipped = (_sides(frames, geometry.double_bonds) != self._start_sides).sum(1)
         self._add("flipped_double_bonds", replicas, n_flipped)
         self._add("flipped_frames", replicas, n_flipped > 0)
+        flags = np.full(len(is_finite), FLAG_BITS["nan"], dtype=np.uint8)
+        flags[is_finite] = (
+            FLAG_BITS["bonds"] * ~near.all(axis=1)
+            + FLAG_BITS["clashes"] * (n_clashes > 0)
+            + FLAG_BITS["stereo"] * ((n_inverted > 0) | (n_flipped > 0))
+        )
+        return flags
 
     def _add(self, name: str, replicas: IntArray, values: NDArray[Any]) -> None:
         counts = self._counts[name]

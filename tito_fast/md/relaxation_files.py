@@ -116,6 +116,11 @@ class RelaxSource:
     def read(cls, path: Path, every: int) -> Self:
         """Return the run in ``path``, of which every ``every``-th frame is taken."""
         record = read_run(path)
+        if record["settings"].get("check") == "drop":
+            raise ValueError(
+                f"run: expected one with a frame for every step, got {path}, sampled with --check drop; "
+                "sample it with --check mark or off"
+            )
         lags = [float(lag) for lag in record["settings"]["lag_times_ps"]]
         n_steps = int(record["n_steps"])
         if n_steps // every < 1:

@@ -2,12 +2,24 @@
 
 from dataclasses import dataclass
 
+from tito_fast.data.validity import FLAG_BITS
 from tito_fast.processes import Devices, check_devices
 from tito_fast.solvers import solver_by_name
-from tito_fast.types import BACKENDS, PRECISIONS, VECTOR_STARTS, Backend, Precision, VectorStart
+from tito_fast.types import (
+    BACKENDS,
+    CHECKS,
+    PRECISIONS,
+    VECTOR_STARTS,
+    Backend,
+    Check,
+    Precision,
+    VectorStart,
+)
 from tito_fast.validation import check_at_least, check_choice, check_positive
 
 TRAJECTORY_FORMATS = ("xtc", "dcd", "h5")
+CHECK_CRITERIA = ("bonds", "clashes", "stereo")
+"""Criteria that may be chosen; a frame with NaN is never written, and ends its replica."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +60,12 @@ class RolloutConfig:
     format : "xtc" | "dcd" | "h5"
     align : bool
         Superpose each written frame on the one before (the model carries no orientation over).
+    check : "off" | "mark" | "drop"
+        What becomes of unsound frames: ``mark`` writes a flag for each frame beside the trajectories, ``drop``
+        leaves unsound ones out of them as well. The rollout itself goes on from every frame, sound or not: to reject
+        and draw again would sample another process. ``dcd`` has no times of single frames, so it cannot drop.
+    check_criteria : tuple of str or None
+        What makes a frame unsound, of ``CHECK_CRITERIA``; None: each of them. The start is not checked.
     """
 
     lag_times_ps: tuple[float, ...]
@@ -67,6 +85,8 @@ class RolloutConfig:
     batch_size: int | None = None
     format: str = "xtc"
     align: bool = True
+    check: Check = "off"
+    check_criteria: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -94,7 +114,35 @@ class RolloutConfig:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("backend", self.backend, BACKENDS)
         check_choice("format", self.format, TRAJECTORY_FORMATS)
+        self._check_the_check()
 
     def lag_time_ps(self, rollout_step: int) -> float:
         """Return the lag of a rollout step, counted from 0."""
         return self.lag_times_ps[rollout_step % len(self.lag_times_ps)]
+
+    @property
+    def flag_bits(self) -> dict[str, int]:
+        """The criteria that apply, with the bit of each in a frame's flag; none if nothing is checked."""
+        if self.check == "off":
+            return {}
+        chosen = CHECK_CRITERIA if self.check_criteria is None else self.check_criteria
+        return {name: FLAG_BITS[name] for name in CHECK_CRITERIA if name in chosen}
+
+    def _check_the_check(self) -> None:
+        check_choice("check", self.check, CHECKS)
+        if self.check == "drop" and self.format == "dcd":
+            raise ValueError(
+                "check: expected off or mark with the format dcd, which has no times of single frames, "
+                "got drop; take xtc or h5"
+            )
+        if self.check_criteria is None:
+            return
+        if self.check == "off":
+            raise ValueError(
+                f"check_criteria: expected none while check is off, got "
+                f"{', '.join(self.check_criteria)}; set check to mark or drop"
+            )
+        if not self.check_criteria:
+            raise ValueError("check_criteria: expected at least one criterion, got none")
+        for name in self.check_criteria:
+            check_choice("check_criteria", name, CHECK_CRITERIA)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tito_fast.data.frame_flags import frame_flags, replica_times_ps
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
-from tito_fast.data.run_directory import molecule_of_run, read_run, run_times_ps, trajectory_files
+from tito_fast.data.run_directory import molecule_of_run, read_run, trajectory_files
 from tito_fast.data.stereo import mol_with_stereo
 from tito_fast.data.torsions import rotatable_torsions, torsion_angles, torsion_histograms
 from tito_fast.data.validity import BOND_RANGE_NM
@@ -44,7 +45,7 @@ class RolloutData:
         In nm.
     times_ps : sequence of ndarray, shape (n_frames,), one per replica
     n_frames : int
-        In the files; ``positions`` may hold fewer.
+        Sampled; ``positions`` may hold fewer.
     validity : mapping or None
         As in ``validity.json``.
     """
@@ -90,13 +91,17 @@ def read_rollout(run: Path | str, *, max_frames: int = MAX_FRAMES) -> RolloutDat
         If ``run`` is not a rollout, or has no frames.
     """
     record = read_run(run)
-    exact_times_ps = run_times_ps(run)
     positions, times_ps = [], []
     n_frames = 0
     files = trajectory_files(run)
     for file in files:
-        frames = read_frames(file).positions
+        replica = int(file.stem[4:])
+        exact_times_ps = replica_times_ps(run, replica, record=record)
+        # Of a run that was killed while it dropped frames, times may be known of fewer.
+        frames = read_frames(file).positions[: len(exact_times_ps)]
         n_frames += len(frames)
+        if record["settings"].get("check") == "drop":
+            n_frames += int(np.count_nonzero(frame_flags(run, replica)))
         # Whether a file is thinned follows from its own length, so that one pass is enough.
         stride = max(1, -(-len(frames) * len(files) // max_frames))
         positions.append(frames[::stride])

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tito_fast._extension import build_info
+from tito_fast.data.frame_flags import FlagWriter, frame_flags
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
 from tito_fast.data.run_directory import cumulative_times_ps
 from tito_fast.data.validity import ValidityCounter
@@ -61,6 +62,8 @@ class MoleculeRun:
         self._state = state
         self._times_ps = cumulative_times_ps(config.lag_times_ps, config.n_rollout_steps)
         self._writers: dict[int, FrameWriter] = {}
+        self._flag_writers: dict[int, FlagWriter] = {}
+        self._mask = np.uint8(sum(config.flag_bits.values()))
         molecule = directory.molecule
         self._validity = (
             ValidityCounter.from_dict(molecule, state.validity)
@@ -141,7 +144,11 @@ class MoleculeRun:
         return np.asarray(self._state.positions[replica], dtype=np.float64)
 
     def add(self, frames: StepFrames) -> None:
-        """Superpose, check and write the frames of one step."""
+        """Superpose, check and write the frames of one step.
+
+        Whether a frame is written changes neither what the next step starts from nor what the next frame is
+        superposed on.
+        """
         state, n_atoms = self._state, self.molecule.n_atoms
         scaled = frames.scaled_positions.reshape(-1, n_atoms, 3)
         # Also false for NaN; what is farther away than this no format can hold.
@@ -157,10 +164,13 @@ class MoleculeRun:
         if self._config.align:
             before = torch.from_numpy(state.written_positions[replicas])
             positions = superpose(torch.from_numpy(positions), before).numpy()
-        self._validity.update(replicas, positions)
+        flags = self._validity.update(replicas, positions) & self._mask
         time_ps = self._times_ps[frames.step : frames.step + 1]
-        for replica, frame in zip(replicas.tolist(), positions, strict=True):
-            self._writer(replica).append(frame[None], time_ps)
+        for replica, frame, flag in zip(replicas.tolist(), positions, flags.tolist(), strict=True):
+            if self._config.check != "drop" or not flag:
+                self._writer(replica).append(frame[None], time_ps)
+            if self._config.check != "off":
+                self._flag_writer(replica).append(flag)
         state.positions[replicas] = scaled
         state.written_positions[replicas] = positions
         state.n_steps_done[replicas] = frames.step
@@ -173,6 +183,8 @@ class MoleculeRun:
         """
         for replica, writer in self._writers.items():
             self._state.tokens[replica] = writer.flush(sync=sync)
+        for flag_writer in self._flag_writers.values():
+            flag_writer.flush(sync=sync)
         self._state = replace(self._state, validity=self._validity.to_dict())
         self._directory.save_state(self._state)
 
@@ -183,15 +195,18 @@ class MoleculeRun:
     def finish(self) -> dict[str, Any]:
         """Write ``validity.json`` and the status; return the validity."""
         validity = self._validity.result()
+        if self._config.check != "off":
+            validity["check"] = self._checked()
         self._directory.save_validity(validity)
         self._directory.set_status("failed" if self.lost else "finished")
         return validity
 
     def close_files(self) -> None:
-        """Close the trajectory files that are open."""
+        """Close the files that are open, once they are in a checkpoint."""
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+        self._flag_writers.clear()
 
     def close(self) -> None:
         """Let other processes have the directory."""
@@ -207,12 +222,46 @@ class MoleculeRun:
         self._state.written_positions[replicas] = starts
         for replica, frame in zip(replicas.tolist(), starts, strict=True):
             self._writer(replica).append(frame[None], self._times_ps[:1])
+            if self._config.check != "off":
+                # Given, not sampled, and not counted either.
+                self._flag_writer(replica).append(0)
 
     def _writer(self, replica: int) -> FrameWriter:
         if replica not in self._writers:
             token = int(self._state.tokens[replica])
             self._writers[replica] = self._directory.open_writer(replica, token=token)
         return self._writers[replica]
+
+    def _flag_writer(self, replica: int) -> FlagWriter:
+        if replica not in self._flag_writers:
+            self._flag_writers[replica] = self._directory.open_flags(
+                replica, n_steps_done=int(self._state.n_steps_done[replica])
+            )
+        return self._flag_writers[replica]
+
+    def _checked(self) -> dict[str, Any]:
+        """Return how many frames are unsound, by replica; counted in the files, which no state need repeat."""
+        bits = self._config.flag_bits
+        replicas = []
+        for replica, n_steps in enumerate(self._state.n_steps_done.tolist()):
+            flags = np.zeros(0, dtype=np.uint8)
+            if n_steps:
+                flags = frame_flags(self.path, replica)[1 : n_steps + 1]
+            replicas.append(
+                {
+                    "frames": len(flags),
+                    "unsound_frames": int(np.count_nonzero(flags)),
+                    **{name: int(np.count_nonzero(flags & bit)) for name, bit in bits.items()},
+                }
+            )
+        names = ("frames", "unsound_frames", *bits)
+        totals = {name: sum(counts[name] for counts in replicas) for name in names}
+        return {
+            "mode": self._config.check,
+            "flag_bits": bits,
+            "all": totals,
+            "replicas": replicas,
+        }
 
 
 def run_settings(
@@ -236,6 +285,8 @@ def run_settings(
         "instruction_set": str(build_info()["isa"]) if backend == "native" else None,
         "format": config.format,
         "align": config.align,
+        "check": config.check,
+        **({"check_criteria": config.flag_bits} if config.check != "off" else {}),
         "starts": blake2b(
             np.ascontiguousarray(starts, dtype="<f8").tobytes(), digest_size=8
         ).hexdigest(),

@@ -1,7 +1,9 @@
 """The directory of a rollout: a run's, with the state of all replicas."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from tito_fast.data.frame_flags import FlagWriter, flags_path
 from tito_fast.data.run_directory import ADVICE, RunDirectory
 from tito_fast.data.writers.disk import replace_file
 from tito_fast.rollout.run_state import RolloutState
@@ -16,7 +18,13 @@ class RolloutDirectory(RunDirectory):
     CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset(
         {"batch_size", "device", "devices", "instruction_set", "n_threads", "threads"}
     )
-    OWN_FILES: ClassVar[tuple[str, ...]] = (_STATE,)
+    EARLIER_SETTINGS: ClassVar[Mapping[str, Any]] = {"check": "off"}
+    OWN_FILES: ClassVar[tuple[str, ...]] = (_STATE, "rep_*.flags")
+
+    def open_flags(self, replica: int, *, n_steps_done: int) -> FlagWriter:
+        """Return the writer of the flags of ``replica``, whose file is cut to the steps that a state counts."""
+        n_frames = n_steps_done + 1 if n_steps_done else 0
+        return FlagWriter(flags_path(self.path, replica), n_frames=n_frames)
 
     def load_state(self) -> RolloutState | None:
         """Return the state recorded last, or None if there is none yet.

@@ -25,13 +25,13 @@ class RolloutState:
     positions : ndarray, shape (n_replicas, n_atoms, 3), float32 or float64
         What the next step starts from, not aligned; unit as the caller keeps it.
     written_positions : ndarray, shape (n_replicas, n_atoms, 3), float32 or float64
-        The frame written last, on which the next one is superposed.
+        The last frame as it was written, on which the next one is superposed; also where it was left out.
     tokens : ndarray, shape (n_replicas,), int64
         What the writers' ``flush`` returned; 0 for a replica without a file yet.
     lost_at_step : ndarray, shape (n_replicas,), int64
         Step at which a replica became NaN or infinite; -1 where it did not.
     validity : dict
-        ``ValidityCounter.to_dict`` of the frames written; empty if none.
+        ``ValidityCounter.to_dict`` of the frames sampled; empty if none.
     """
 
     n_steps_done: IntArray

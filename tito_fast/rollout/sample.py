@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class RolloutResult:
     path : Path
     molecule : Molecule
     n_frames : tuple of int
-        Frames of each replica, the start included.
+        Frames in the file of each replica, the start included.
     lost_replicas : dict of int to int
         Replicas that became NaN or infinite, with the step at which they did; their files end before it.
     validity : dict
@@ -61,8 +61,12 @@ class RolloutResult:
         """Return one line for people."""
         low, high = (f"{bound:g}" for bound in self.validity["criteria"]["bond_range_nm"])
         counts = self.validity["all"]
+        check = self.validity.get("check")
+        fewest, most = min(self.n_frames), max(self.n_frames)
+        is_uneven = check is not None and check["mode"] == "drop" and fewest < most
         parts = [
-            f"{len(self.n_frames)} replicas of {max(self.n_frames)} frames",
+            f"{len(self.n_frames)} replicas of {f'{fewest} to ' if is_uneven else ''}{most} frames",
+            *_checked(check),
             *_percent(f"bonds in {low}-{high} nm", counts["share_bonds_in_range"]),
             *_percent("frames with clashes", counts["share_clash_frames"]),
             *_percent("frames with an inverted stereocenter", counts["share_inverted_frames"]),
@@ -181,12 +185,17 @@ def _check_one(molecules: Sequence[Molecule]) -> None:
 
 
 def _result(run: MoleculeRun) -> RolloutResult:
+    validity = run.finish()
+    n_frames = [int(n_steps) + 1 for n_steps in run.n_steps_done]
+    if "check" in validity and validity["check"]["mode"] == "drop":
+        for replica, counts in enumerate(validity["check"]["replicas"]):
+            n_frames[replica] -= counts["unsound_frames"]
     return RolloutResult(
         path=run.path,
         molecule=run.molecule,
-        n_frames=tuple(int(n_steps) + 1 for n_steps in run.n_steps_done),
+        n_frames=tuple(n_frames),
         lost_replicas=run.lost,
-        validity=run.finish(),
+        validity=validity,
     )
 
 
@@ -205,6 +214,16 @@ def _launched_crew(config: RolloutConfig) -> Crew | None:
             f"device: expected auto, cpu or cuda for {place.n_ranks} processes, got {config.device}"
         )
     return Crew.launched(place)
+
+
+def _checked(check: Mapping[str, Any] | None) -> list[str]:
+    """Return how many frames are unsound, and why, in words."""
+    if check is None:
+        return []
+    counts = check["all"]
+    what = "dropped" if check["mode"] == "drop" else "marked"
+    why = ", ".join(f"{name} {counts[name]}" for name in check["flag_bits"])
+    return [f"{counts['unsound_frames']} of {counts['frames']} frames {what} as unsound ({why})"]
 
 
 def _percent(what: str, share: float | None) -> list[str]:
