@@ -7,6 +7,14 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tito_fast.data.contacts import (
+    CLASH_SHARE_HEAVY,
+    CLASH_SHARE_HYDROGEN,
+    MIN_BONDS_APART,
+    clash_shares,
+    far_pairs,
+    vdw_sums_nm,
+)
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
 from tito_fast.data.stereo import mol_with_stereo
 
@@ -16,14 +24,6 @@ BOND_RANGE_NM: Final = (0.08, 0.2)
 COVALENT_RANGE: Final = (0.7, 1.3)
 """Plausible bond length over the sum of the two covalent radii: 0.73 to 1.17 in our MD at 300 K."""
 
-CLASH_SHARE_HYDROGEN: Final = 0.5
-CLASH_SHARE_HEAVY: Final = 0.65
-"""Share of the sum of the two van der Waals radii below which atoms clash.
-
-No pair in the 788,000 frames of our MD of small molecules and dipeptides is that close: the least is
-0.52 with a hydrogen (a hydrogen bond) and 0.75 without.
-"""
-
 FLAG_BITS: Final = {"bonds": 1, "clashes": 2, "stereo": 4, "nan": 8}
 """What can make a frame unsound, and the bit that says so in its flag.
 
@@ -32,7 +32,6 @@ bond is longer than that); ``clashes``: a clash; ``stereo``: a stereocenter or d
 the start structure; ``nan``: a coordinate that is NaN or infinite.
 """
 
-_MIN_BONDS_APART: Final = 3
 _COUNTS: Final = (
     "frames",
     "nan_frames",
@@ -152,7 +151,7 @@ class ValidityCounter:
                 "bond_over_covalent_radii": list(COVALENT_RANGE),
                 "clash_share_of_vdw_radii": CLASH_SHARE_HEAVY,
                 "clash_share_of_vdw_radii_with_hydrogen": CLASH_SHARE_HYDROGEN,
-                "clash_min_bonds_apart": _MIN_BONDS_APART,
+                "clash_min_bonds_apart": MIN_BONDS_APART,
             },
             "stereocenters": geometry.stereocenters.tolist(),
             "double_bonds": geometry.double_bonds[:, 1:3].tolist(),
@@ -287,11 +286,8 @@ def _geometry(molecule: Molecule) -> _Geometry:
     table = Chem.GetPeriodicTable()
     numbers = molecule.atomic_numbers.tolist()
     covalent_nm = 0.1 * np.array([table.GetRcovalent(number) for number in numbers])
-    vdw_nm = 0.1 * np.array([table.GetRvdw(number) for number in numbers])
     bonds = molecule.bond_index[:, molecule.bond_index[0] < molecule.bond_index[1]]
-    pairs = _far_pairs(molecule)
-    has_hydrogen = (molecule.atomic_numbers[pairs] == 1).any(axis=0)
-    share = np.where(has_hydrogen, CLASH_SHARE_HYDROGEN, CLASH_SHARE_HEAVY)
+    pairs = far_pairs(molecule)
     with rdBase.BlockLogs():
         mol = mol_with_stereo(molecule)
     centers = [
@@ -318,17 +314,8 @@ def _geometry(molecule: Molecule) -> _Geometry:
         bonds=bonds,
         covalent_nm=covalent_nm[bonds].sum(axis=0),
         pairs=pairs,
-        clash_nm=share * vdw_nm[pairs].sum(axis=0),
+        clash_nm=clash_shares(molecule, pairs) * vdw_sums_nm(molecule, pairs),
         stereocenters=np.array(centers, dtype=np.int64),
         tetrahedra=np.array(tetrahedra, dtype=np.int64).reshape(-1, 4),
         double_bonds=np.array(double_bonds, dtype=np.int64).reshape(-1, 4),
     )
-
-
-def _far_pairs(molecule: Molecule) -> IntArray:
-    """Return the pairs (2, n) of atoms that are at least three bonds apart, or not joined at all."""
-    n_atoms = molecule.n_atoms
-    is_bonded = np.zeros((n_atoms, n_atoms), dtype=bool)
-    is_bonded[molecule.bond_index[0], molecule.bond_index[1]] = True
-    is_near = is_bonded | (is_bonded.astype(np.int64) @ is_bonded.astype(np.int64) > 0)
-    return np.stack(np.nonzero(np.triu(~is_near, k=1))).astype(np.int64)
