@@ -63,8 +63,9 @@ def page(report):
         "# Solvers",
         "",
         f"Model `{report['model']}` on {report['n_molecules']} molecules that it never saw, lag "
-        f"{config['lag_times_ps'][0]:g} ps, {config['n_replicas']} replicas of {config['n_rollout_steps']} steps, against "
-        f"MD ({report['date']}). Means over molecules; less is better, for the gap in size. MD against itself scores "
+        f"{config['lag_times_ps'][0]:g} ps, {config['n_replicas']} replicas of {config['n_rollout_steps']} steps, "
+        f"against MD ({report['date']}). Means over molecules; less is better, for the gap in size. MD against itself "
+        "scores "
         f"{report['rows'][0]['metrics']['jsd_tica']['md_floor_mean']:.3f} in JSD, an exact sampler with as many frames "
         f"{report['rows'][0]['metrics']['jsd_tica']['ideal_mean']:.3f}.",
         "",
