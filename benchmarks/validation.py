@@ -156,7 +156,7 @@ def main(argv=None):
         **found,
     }
     given.out.write_text(json.dumps(report, indent=1, default=str) + "\n")
-    sys.stdout.write(table(found))
+    sys.stdout.write(f"{table(found)}\ndata: sha256 {report['data_sha256']}\n")
 
 
 if __name__ == "__main__":
