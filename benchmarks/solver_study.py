@@ -118,7 +118,13 @@ def draw(report, path):
         axis.set_xticks(numbers, [str(number) for number in numbers])
         axis.set_xlabel("network evaluations per rollout step")
         axis.set_ylabel(label)
-    axes[0].legend(fontsize=7, frameon=False, ncols=2)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        fontsize=7,
+        frameon=False,
+        ncols=7,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=200)
     pyplot.close(figure)
