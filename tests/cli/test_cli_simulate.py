@@ -162,7 +162,10 @@ def test_failed_checks_are_a_failure(simulate):
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_keeps_what_was_simulated(tmp_path, jobs):
-    command = [sys.executable, "-c", "from tito_fast.cli.main import main; main()", "simulate"]
+    # Python leaves SIGINT ignored where it was, as it is for what a shell runs in the background.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code += "; from tito_fast.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "simulate"]
     options = {**QUICK, "time": "10ns", "jobs": jobs, "replicas": jobs}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(  # noqa: S603  our own command
@@ -177,7 +180,7 @@ def test_ctrl_c_keeps_what_was_simulated(tmp_path, jobs):
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert process.returncode == 130
     assert "interrupted: what was simulated is in run; the same command goes on" in err
     assert "Traceback" not in err
