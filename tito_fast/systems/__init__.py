@@ -1,0 +1,1 @@
+"""Model systems whose equilibrium and kinetics are known exactly."""
