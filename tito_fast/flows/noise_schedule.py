@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from operator import mul
-from typing import Literal, get_args
+from typing import Literal, Protocol, Self, cast, get_args
 
 import torch
 from torch import Tensor
@@ -39,6 +39,13 @@ _SMALLEST_RATIO = 1e-3
 _COSINE_OFFSET = 0.008
 # The number of steps that the released solver has in its label of time, whatever the model was trained with.
 _RELEASED_LABELS = 1000.0
+
+
+class _DiffusionModel(Protocol):
+    @property
+    def noise_schedule(self) -> str: ...
+    @property
+    def n_diffusion_steps(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,13 @@ class NoiseSchedule:
         """Check ranges."""
         check_choice("noise_schedule", self.name, NOISE_SCHEDULES)
         check_at_least("n_diffusion_steps", self.n_diffusion_steps, 2)
+
+    @classmethod
+    def of_model(cls, config: _DiffusionModel, *, released: bool = False) -> Self:
+        """Return the schedule that a model's configuration names."""
+        check_choice("noise_schedule", config.noise_schedule, NOISE_SCHEDULES)
+        name = cast("NoiseScheduleName", config.noise_schedule)
+        return cls(name, config.n_diffusion_steps, released)
 
     @property
     def levels(self) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from tito_fast.models.tito.model import Prepared, TitoModel
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.noise import CounterNoise, NoiseSource
 from tito_fast.ops import center
+from tito_fast.rollout.diffusion import DiffusionSettings, noise_transition
 from tito_fast.solvers import integrate, solver_by_name, uniform_grid
 from tito_fast.solvers.base import check_time_grid
 from tito_fast.types import VECTOR_STARTS, VectorStart
@@ -80,7 +81,7 @@ def transition(
     lag_time_ps: Tensor,
     noise: NoiseSource,
     rollout_step: int,
-    settings: FlowSettings,
+    settings: FlowSettings | DiffusionSettings,
     temperature_k: Tensor | None = None,
 ) -> Tensor:
     """Return a sample of the positions one lag later.
@@ -97,7 +98,8 @@ def transition(
     noise : NoiseSource
     rollout_step : int
         Number of the step in its trajectory; part of the noise's counter.
-    settings : FlowSettings
+    settings : FlowSettings or DiffusionSettings
+        The latter for a model that predicts noise.
     temperature_k : Tensor, shape (n_molecules,), or None
 
     Returns
@@ -107,6 +109,20 @@ def transition(
     """
     batch = prepared.batch
     check_shape("scaled_positions", scaled_positions, (batch.n_atoms, 3))
+    if isinstance(settings, DiffusionSettings):
+        return noise_transition(
+            model,
+            prepared,
+            scaled_positions,
+            lag_time_ps=lag_time_ps,
+            noise=noise,
+            rollout_step=rollout_step,
+            settings=settings,
+            vectors=_VectorStarts(
+                model, noise, rollout_step, settings.vector_start, batch.n_atoms
+            ),
+            temperature_k=temperature_k,
+        )
     solver = solver_by_name(settings.solver)
     if solver.program is not None and isinstance(noise, CounterNoise):
         in_one_call = model.rollout_step(
