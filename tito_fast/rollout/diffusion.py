@@ -89,7 +89,7 @@ def noise_transition(
     def as_trained(values: Tensor) -> Tensor:
         return center(values, batch_ptr=batch_ptr) if model.config.is_centered else values
 
-    x_T = as_trained(noise.base(rollout_step))  # noqa: N806  the state at step T
+    x_T = as_trained(noise.base(rollout_step))
     if settings.solver == "ddpm":
         x = ddpm_sample(
             field,

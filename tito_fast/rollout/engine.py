@@ -121,9 +121,7 @@ def transition(
             noise=noise,
             rollout_step=rollout_step,
             settings=settings,
-            vectors=_VectorStarts(
-                model, noise, rollout_step, settings.vector_start, batch.n_atoms
-            ),
+            vectors=_VectorStarts(model, noise, rollout_step, settings.vector_start, batch.n_atoms),
             temperature_k=temperature_k,
         )
     solver = solver_by_name(settings.solver)

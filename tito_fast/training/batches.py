@@ -25,6 +25,9 @@ from tito_fast.types import Backend
 TRAIN_USE = 0
 VALIDATION_USE = 1
 
+MIRRORED_SHARE = 0.5
+"""Share of the pairs that ``data.mirror`` reflects."""
+
 DEVICE_MEMORY_SHARE = 0.25
 """Share of the free memory that positions may take on a device where they need not lie there."""
 
@@ -138,6 +141,9 @@ class BatchSource:
         if self._schedule is not None:
             flow_time = diffusion_steps(flow_time, self._schedule)
         pairs = self._sampler.gather(indices.part(rows), source=self._on_device)
+        mirrored = None
+        if self._config.data.mirror and self._use == TRAIN_USE:
+            mirrored = torch.from_numpy(rng.random(n_pairs) < MIRRORED_SHARE)[rows]
         model, batch = self._model, pairs.batch
         unit, device, dtype = model.info.length_unit_nm, model.device, model.dtype
         noise = _Noise(self._config.seed, self._use, step, batch.sizes, first_row=rows.start)
@@ -145,7 +151,12 @@ class BatchSource:
         # few, or with them on the device; only vectors are large.
         here = pairs.next_positions.device
         batch_ptr = upload(batch.batch_ptr, here)
-        x_1 = pairs.next_positions / unit
+        current, x_1 = pairs.current_positions / unit, pairs.next_positions / unit
+        if mirrored is not None:
+            signs = upload(1.0 - 2.0 * mirrored.to(x_1.dtype)[batch.batch_idx], here).unsqueeze(-1)
+            current, x_1 = current * signs, x_1 * signs
+        if self._config.data.superpose:
+            x_1 = ot_couple(x_1, current, batch_ptr=batch_ptr, plan="r")
         x_0 = noise.normal(_BASE_STREAM, 3, device=here)
         if model.config.is_centered:
             x_0 = center(x_0, batch_ptr=batch_ptr)
@@ -164,7 +175,7 @@ class BatchSource:
             vectors = drawn.view(-1, 3, n_features).to(dtype)
         return TrainingBatch(
             batch=batch.to(device),
-            scaled_current=upload(pairs.current_positions / unit, device).to(dtype),
+            scaled_current=upload(current, device).to(dtype),
             x_0=upload(x_0, device).to(dtype),
             x_1=upload(x_1, device).to(dtype),
             flow_time=upload(flow_time, device).to(dtype),

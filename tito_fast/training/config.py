@@ -33,6 +33,12 @@ class DataConfig:
         the centered training positions.
     coupling : Coupling
         How base samples are paired with data; ``none`` for a model that predicts noise.
+    superpose : bool
+        Superpose each next state on the current one, by a proper rotation: the orientation that a molecule
+        tumbles to is then not learned. For networks that know the state's orientation
+        (``model.vector_start: condition``).
+    mirror : bool
+        Mirror half of the pairs, drawn at random: mirror images obey the same dynamics.
     lag_law : "uniform" | "log_uniform" | "fixed"
     on_device : bool or "auto"
         Whether the positions of the training split lie on the device, where pairs are then gathered and
@@ -44,6 +50,8 @@ class DataConfig:
     validation_split: str = "val"
     length_unit_nm: float | None = None
     coupling: Coupling = "r"
+    superpose: bool = False
+    mirror: bool = False
     lag_law: LagLaw = "uniform"
     on_device: bool | Literal["auto"] = "auto"
 
@@ -179,6 +187,13 @@ class TrainingConfig:
             raise ValueError(
                 "data.coupling: expected none for a model that predicts noise, which must not depend on "
                 f"the data, got {self.data.coupling!r}; set data.coupling to none"
+            )
+        knows_orientation = self.model.vector_start == "condition"
+        if self.data.superpose and knows_orientation and self.data.coupling != "none":
+            raise ValueError(
+                "data.coupling: expected none with data.superpose and the condition's vectors, for a base sample "
+                f"turned onto its target would tell its orientation, got {self.data.coupling!r}; "
+                "set data.coupling to none"
             )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed: expected 0 to 2**63 - 1, got {self.seed}")

@@ -29,6 +29,13 @@ def warn_about(config: TrainingConfig) -> None:
             "unless you mean to compare",
             stacklevel=3,
         )
+    if config.model.vector_start == "condition" and config.data.coupling == "r":
+        warnings.warn(
+            "data.coupling: r turns base samples onto their targets, and with the condition's vectors "
+            "(model.vector_start: condition) the network sees how these are turned to the state, which "
+            "sampling cannot reproduce; use none",
+            stacklevel=3,
+        )
     if config.model.n_embedding_layers == 1:
         warnings.warn(
             "model.n_embedding_layers: with 1 the condition cannot tell mirror images apart, since "
@@ -106,6 +113,7 @@ def _data_info(config: TrainingConfig, store: Store, *, length_unit_nm: float) -
         formal_charges=_union((0,), *(m.formal_charges for m in molecules)),
         min_lag_ps=min(row.frame_interval_ps for row in rows),
         coupling=config.data.coupling,
+        is_superposed=config.data.superpose,
         flow_sigma=0.0 if config.model.objective == "noise" else config.flow_sigma,
         temperature_k=temperatures.pop() if len(temperatures) == 1 else None,
         training_set=Path(config.data.store).name,

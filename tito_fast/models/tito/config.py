@@ -28,6 +28,7 @@ _LATER_FIELDS = (
     "first_rank",
     "lag_in",
     "is_centered",
+    "has_displacement",
     "n_diffusion_steps",
     "noise_schedule",
 )
@@ -60,6 +61,9 @@ class TitoConfig:
     vector_start : "randn" | "randn_fixed" | "zeros" | "condition"
         How the vectors of the velocity network start: as noise, as zeros, or as the vectors that the
         conditioning network hands over.
+    has_displacement : bool
+        Whether the displacement of the state at t from the interpolant, times a learned value per channel, is
+        added to the condition's vectors where the velocity network starts. No part of a published model.
     objective : "velocity" | "noise"
         What the network predicts.
     is_conditional : bool
@@ -96,6 +100,7 @@ class TitoConfig:
     has_temperature: bool = False
     temperature_scale_k: float = 1000.0
     vector_start: VectorStart = "randn"
+    has_displacement: bool = False
     objective: Objective = "velocity"
     is_conditional: bool = True
     layer_norm: bool = True
@@ -211,6 +216,11 @@ class TitoConfig:
         check_positive("max_lag_ps", self.max_lag_ps, unit="ps")
         check_positive("temperature_scale_k", self.temperature_scale_k, unit="K")
         check_choice("vector_start", self.vector_start, VECTOR_STARTS)
+        if self.has_displacement and self.vector_start != "condition":
+            raise ValueError(
+                "has_displacement: expected vector_start 'condition' with it, which has the state's "
+                f"orientation, got {self.vector_start!r}"
+            )
         self._check_messages()
         self._check_objective()
 
@@ -301,6 +311,8 @@ class ModelInfo:
         Standard deviation of the noise on the interpolant, model units.
     base_std : float
         Standard deviation of the base density, model units.
+    is_superposed : bool
+        Whether each next state was superposed on the current one, so that samples come out in its orientation.
     temperature_k : float or None
         Temperature of the training data.
     training_set, training_set_hash : str
@@ -317,6 +329,7 @@ class ModelInfo:
     coupling: Coupling = "r"
     flow_sigma: float = 0.001
     base_std: float = 1.0
+    is_superposed: bool = False
     temperature_k: float | None = None
     training_set: str = ""
     training_set_hash: str = ""
@@ -333,8 +346,11 @@ class ModelInfo:
                 object.__setattr__(self, name, tuple(int(entry) for entry in value))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for JSON."""
-        return asdict(self)
+        """Return the fields as plain values, for JSON; what came later is left out at its default."""
+        values = asdict(self)
+        if not self.is_superposed:
+            del values["is_superposed"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -53,7 +53,7 @@ from tito_fast.models.tito.eager_weights import (
     readout_weights,
     update_weights,
 )
-from tito_fast.models.tito.network import TitoNetwork
+from tito_fast.models.tito.network import TitoNetwork, displaced
 from tito_fast.ops import center
 
 
@@ -172,6 +172,8 @@ def velocity(
     v = features.vectors if vectors is None else _take(vectors, tables.atom_order)
     if v is None:
         raise RuntimeError("vectors: expected those of the condition, got none")
+    if vectors is None:
+        v = displaced(network, v, conditioning.scaled_positions, x)
     work = _work(network, tables, x, weights.layers[0][0], graph_of=graph_of)
     times = linear(torch.cat(encodings, dim=-1), weights.combine_times, weights.combine.first[1])
     scalars = mlp_tail(weights.combine, features.projection + times[tables.batch_idx])

@@ -102,6 +102,8 @@ class VelocityNetwork(nn.Module):
         shape = _layer_shape(config, VELOCITY_DISTANCE_LENGTH)
         self.layers = LayerStack(Layer(shape) for _ in range(config.n_model_layers))
         self.readout = Readout(n_features, 1, has_norms=has_norms)
+        if config.has_displacement:
+            self.displacement = nn.Parameter(torch.randn(n_features))
 
     def forward(
         self, encodings: Tensor, vectors: Tensor, edge_features: Tensor, edges: Edges
@@ -167,6 +169,19 @@ class TitoNetwork(nn.Module):
         return positional_encoding(
             values, n_features=config.n_features, length=length, first_rank=config.first_rank
         )
+
+
+def displaced(
+    network: TitoNetwork, vectors: Tensor, scaled_positions: Tensor | None, x_t: Tensor
+) -> Tensor:
+    """Return the condition's ``vectors``, (n_atoms, 3, F), with the displacement of the state at t from ``x_t``.
+
+    As they are if the network has none.
+    """
+    if not network.config.has_displacement or scaled_positions is None:
+        return vectors
+    displacement = (scaled_positions - x_t).unsqueeze(-1)
+    return vectors + displacement * network.velocity.displacement
 
 
 def n_encodings(config: TitoConfig) -> int:

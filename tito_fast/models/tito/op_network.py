@@ -21,7 +21,7 @@ from tito_fast.models.tito.layers import (
     filter_parameters,
     mlp_parameters,
 )
-from tito_fast.models.tito.network import TitoNetwork
+from tito_fast.models.tito.network import TitoNetwork, displaced
 from tito_fast.ops import (
     EdgeGeometry,
     MessageGraph,
@@ -99,6 +99,7 @@ class Features(NamedTuple):
     scalars: Tensor  # (n_atoms, F)
     edges: Tensor  # (n_edges, F)
     vectors: Tensor | None  # (n_atoms, 3, F), where they are the velocity network's start
+    positions: Tensor | None  # (n_atoms, 3), the state at t, where they are
 
 
 class _State(NamedTuple):
@@ -166,7 +167,7 @@ def condition(
             backend=kernels.backend,
         )
     if positions is None:
-        return Features(atoms, edges, None)
+        return Features(atoms, edges, None, None)
     hands_over_vectors = network.config.vector_start == "condition"
     state = _State(atoms, None, edges)
     geometry = edge_geometry(positions, graph.message)
@@ -187,10 +188,10 @@ def condition(
         parameters = _outputs(parameters, slice(0, n_features))
     outputs = mlp(state.scalars, parameters, precision=kernels.precision, backend=kernels.backend)
     if not hands_over_vectors or state.vectors is None:
-        return Features(outputs, state.edges, None)
+        return Features(outputs, state.edges, None, None)
     scalars, gate = outputs.chunk(2, dim=-1)
     vectors = gate.unsqueeze(1) * net.readout.v(state.vectors)
-    return Features(scalars.contiguous(), state.edges, vectors)
+    return Features(scalars.contiguous(), state.edges, vectors, positions)
 
 
 def velocity(
@@ -216,7 +217,9 @@ def velocity(
         precision=kernels.precision,
         backend=kernels.backend,
     )
-    state = _State(scalars, features.vectors if vectors is None else vectors, features.edges)
+    if vectors is None and features.vectors is not None:
+        vectors = displaced(network, features.vectors, features.positions, x_t)
+    state = _State(scalars, vectors, features.edges)
     geometry = edge_geometry(x_t, graph.message)
     layers = list(net.layers)
     for index, layer in enumerate(layers):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.models.tito.graph import EdgeList, complete_edges, cutoff_edges, edge_geometry
-from tito_fast.models.tito.network import TitoNetwork
+from tito_fast.models.tito.network import TitoNetwork, displaced
 from tito_fast.ops import center
 
 
@@ -73,7 +73,7 @@ def velocity(
     inputs = torch.cat([features.scalars, *(encoding[batch_idx] for encoding in encodings)], dim=-1)
     _, equivariant = network.velocity(
         inputs,
-        features.vectors if vectors is None else vectors,
+        displaced(network, features.vectors, current, x_t) if vectors is None else vectors,
         features.edge_features,
         edge_geometry(x_t, edges),
     )
