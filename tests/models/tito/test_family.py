@@ -30,6 +30,14 @@ VARIANTS = PUBLISHED | {
     "condition's vectors, one layer each, odd width": replace(
         SMALL, vector_start="condition", n_embedding_layers=1, n_model_layers=1, n_features=24
     ),
+    "displacement": replace(SMALL, vector_start="condition", has_displacement=True),
+    "displacement, reduced, cutoff": replace(
+        SMALL,
+        vector_start="condition",
+        has_displacement=True,
+        n_reduced_features=8,
+        scaled_cutoff=1.5,
+    ),
     "lag in the condition": replace(SMALL, lag_in="condition", has_temperature=True),
     "equilibrium velocity": replace(SMALL, is_conditional=False, n_embedding_layers=0),
     "equilibrium velocity with cutoff": replace(
