@@ -68,14 +68,12 @@ TitoShape shape_from(const py::dict& shape) {
 }
 
 template <typename T>
-std::unique_ptr<TitoNetwork<T>> network_from(const py::dict& shape_values,
-                                             const Addresses& embeddings,
-                                             const std::vector<py::tuple>& embedding_layers,
-                                             const Addresses& condition_readout,
-                                             const Addresses& condition_v, const Addresses& combine,
-                                             const std::vector<py::tuple>& model_layers,
-                                             const Addresses& readout, Address readout_v,
-                                             int n_knots) {
+std::unique_ptr<TitoNetwork<T>> network_from(
+    const py::dict& shape_values, const Addresses& embeddings,
+    const std::vector<py::tuple>& embedding_layers, const Addresses& condition_readout,
+    const Addresses& condition_v, Address displacement, const Addresses& combine,
+    const std::vector<py::tuple>& model_layers, const Addresses& readout, Address readout_v,
+    int n_knots) {
   const TitoShape shape = shape_from(shape_values);
   const int n = shape.n_features;
   std::vector<TitoLayer<T>> embedding;
@@ -100,6 +98,7 @@ std::unique_ptr<TitoNetwork<T>> network_from(const py::dict& shape_values,
     weights.condition_gate.last.bias += n;
     weights.condition_v = pointer<const T>(condition_v.at(0));
   }
+  weights.displacement = pointer<const T>(displacement);
   weights.combine = mlp_from<const T>(combine, (1 + shape.n_encodings) * n, n, n);
   weights.model_layers = model.data();
   // Outputs: scalar, gate. Only the gate is read.
@@ -143,8 +142,8 @@ template <typename T>
 void def_network(py::module_& module, const char* name) {
   py::class_<TitoNetwork<T>>(module, name)
       .def(py::init(&network_from<T>), "shape"_a, "embeddings"_a, "embedding_layers"_a,
-           "condition_readout"_a, "condition_v"_a, "combine"_a, "model_layers"_a, "readout"_a,
-           "readout_v"_a, "n_knots"_a)
+           "condition_readout"_a, "condition_v"_a, "displacement"_a, "combine"_a, "model_layers"_a,
+           "readout"_a, "readout_v"_a, "n_knots"_a)
       .def_property_readonly("padded_features", &TitoNetwork<T>::padded_features)
       .def_property_readonly("padded_width", &TitoNetwork<T>::padded_width)
       .def(

@@ -225,11 +225,26 @@ void run_condition(const Team& team, const PackedTito<T>& net, const TitoBatch& 
   team.barrier();
 }
 
+// Fills rows of atoms first .. end with the start vectors and the displacement of the state at t
+// from x.
+template <typename T>
+void displace(const PackedTito<T>& net, const T* current, const T* x, std::int64_t first,
+              std::int64_t end, const Group<T>& group, T* vectors) {
+  const std::int64_t features = row_stride<T>(net.shape.n_features);
+  for (std::int64_t r = 3 * first; r < 3 * end; ++r) {
+    const Vec<T> displacement = broadcast(current[r] - x[r]);
+    for (std::int64_t c = 0; c < features; c += kLanes<T>) {
+      const Vec<T> start = load(group.start_vectors + r * features + c);
+      store(vectors + r * features + c, start + displacement * load(net.displacement + c));
+    }
+  }
+}
+
 // Fills readout (n_atoms, 3), un-centered, from the molecules' shares, start_vectors and the
 // geometry in the group.
 template <typename T>
-void run_velocity(const Team& team, const PackedTito<T>& net, const GroupTile<T>& tile,
-                  const Group<T>& group) {
+void run_velocity(const Team& team, const PackedTito<T>& net, const T* current, const T* x,
+                  const GroupTile<T>& tile, const Group<T>& group) {
   const std::int64_t features = row_stride<T>(net.shape.n_features);
   std::int64_t first = 0;
   std::int64_t end = 0;
@@ -237,9 +252,14 @@ void run_velocity(const Team& team, const PackedTito<T>& net, const GroupTile<T>
   time_embed_rows(net.combine, end - first, group.projection + first * features, features,
                   group.molecule_share, features, group.molecule_idx + first,
                   group.scalars + first * features, features, tile.node);
-  prepare_sources(net, net.model_layers[0], group.start_vectors, first, end, group);
-  const int n_layers = net.shape.n_model_layers;
   const T* vectors = group.start_vectors;
+  if (net.displacement != nullptr) {
+    // The first layer writes the other one.
+    displace(net, current, x, first, end, group, group.vectors[1]);
+    vectors = group.vectors[1];
+  }
+  prepare_sources(net, net.model_layers[0], vectors, first, end, group);
+  const int n_layers = net.shape.n_model_layers;
   for (int k = 0; k < n_layers; ++k) {
     const bool is_last = k + 1 == n_layers;
     T* const new_vectors = group.vectors[k % 2];

@@ -65,6 +65,7 @@ struct TitoWeights {
       condition_readout;        // the scalars' half of its last linear; unset without a condition
   Mlp<const T> condition_gate;  // the gates' half; set where vectors are handed over
   const T* condition_v;         // (F, F), likewise
+  const T* displacement;        // (F), null without
   Mlp<const T> combine;
   const TitoLayer<T>* model_layers;
   Mlp<const T> readout;  // the gate's row of its last linear
@@ -91,7 +92,7 @@ struct TitoCondition {
 
 template <typename T>
 struct TitoEvaluation {
-  const T* condition_positions;  // (n_atoms, 3), read with a cutoff and a condition only
+  const T* condition_positions;  // (n_atoms, 3), read with a condition and a cutoff or displacement
   const T* positions;            // (n_atoms, 3)
   const T* encodings;            // (n_molecules, n_encodings, F)
   const T* vectors;              // (n_atoms, 3, F); null where the condition hands them over

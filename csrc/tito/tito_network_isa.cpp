@@ -79,21 +79,22 @@ class NetworkOf final : public TitoKernels<T> {
         [&](const Team& team, const GroupTile<T>& tile, Group<T>& group, const StepState<T>&) {
           const std::int64_t first = group.first_atom;
           const T* const x = evaluation.positions + 3 * first;
+          const T* const current =
+              has_condition() ? evaluation.condition_positions + 3 * first : nullptr;
           if (net_.shape.cutoff == 0.0) {
             use_result(condition, group);
             set_graph(team, batch, x, x, group);
           } else {
-            const T* const current =
-                has_condition() ? evaluation.condition_positions + 3 * first : x;
-            set_graph(team, batch, current, x, group);
-            condition_here(team, batch, current, tile, group);
+            const T* const here = current != nullptr ? current : x;
+            set_graph(team, batch, here, x, group);
+            condition_here(team, batch, here, tile, group);
           }
           const int n_features = net_.shape.n_features;
           if (team.is_first() && !net_.shape.hands_over_vectors) {
             pad_rows(3 * group.size.n_atoms, n_features,
                      evaluation.vectors + 3 * first * n_features, n_features, group.start_vectors);
           }
-          velocity_here(team, x,
+          velocity_here(team, current, x,
                         evaluation.encodings +
                             group.place.first_molecule * net_.shape.n_encodings * n_features,
                         tile, group, evaluation.velocity + 3 * first);
@@ -216,8 +217,8 @@ class NetworkOf final : public TitoKernels<T> {
   }
 
   // start_vectors are there; writes velocity (n_atoms, 3), centered.
-  void velocity_here(const Team& team, const T* x, const T* encodings, const GroupTile<T>& tile,
-                     const Group<T>& group, T* velocity) const {
+  void velocity_here(const Team& team, const T* current, const T* x, const T* encodings,
+                     const GroupTile<T>& tile, const Group<T>& group, T* velocity) const {
     const int n_features = net_.shape.n_features;
     if (team.is_first()) {
       time_embed_encodings_share(net_.combine, static_cast<int>(group.size.n_molecules), encodings,
@@ -226,7 +227,7 @@ class NetworkOf final : public TitoKernels<T> {
     }
     fill_geometry(team, x, net_.shape.velocity_length, net_.model_layers[0].n_knots, group);
     team.barrier();
-    run_velocity(team, net_, tile, group);
+    run_velocity(team, net_, current, x, tile, group);
     if (team.is_first()) {
       const double one = 1.0;
       advance(group, x, group.readout, 1, &one, net_.shape.is_centered, velocity);
@@ -295,7 +296,7 @@ class NetworkOf final : public TitoKernels<T> {
       start_vectors(step, group, evaluation, state);
       evaluation_encodings(step, group, evaluation, state.encodings);
     }
-    velocity_here(team, x, state.encodings, tile, group,
+    velocity_here(team, state.current, x, state.encodings, tile, group,
                   state.velocities + 3 * slot * group.size.n_atoms);
   }
 

@@ -34,6 +34,7 @@ struct PackedTito {
   PackedMlp<T> condition_readout;  // unset without a condition
   PackedMlp<T> condition_gate;     // these two where vectors are handed over
   PackedLinear<T> condition_v;
+  const T* displacement;  // (F padded), null without
   PackedTimeEmbed<T> combine;
   PackedLayer<T>* model_layers;
   PackedReadout<T> readout;
@@ -199,6 +200,11 @@ PackedTito<T> pack_tito(const TitoShape& shape, const TitoWeights<T>& weights, W
     packed.condition_gate = pack_mlp(weights.condition_gate, false, memory);
     const Linear<const T> v{weights.condition_v, nullptr, n, n, n};
     packed.condition_v = pack_linear(v, false, false, memory);
+  }
+  if (weights.displacement != nullptr) {
+    T* const row = memory.take<T>(row_stride<T>(n));
+    if (row != nullptr) pad_rows(1, n, weights.displacement, n, row);
+    packed.displacement = row;
   }
   packed.combine = pack_time_embed(weights.combine, n, false, memory);
   packed.readout = pack_readout(weights.readout, weights.readout_v, false, memory);

@@ -19,7 +19,8 @@ constexpr int kKnots = 16;
 template <typename T>
 class NetworkWeights {
  public:
-  NetworkWeights(const tito_fast::TitoShape& shape, bool has_tables) : shape_(shape) {
+  NetworkWeights(const tito_fast::TitoShape& shape, bool has_tables, bool has_displacement)
+      : shape_(shape) {
     const int n = shape.n_features;
     for (int k = 0; k < shape.n_embedding_layers; ++k) layers_.push_back(layer(0));
     for (int k = 0; k < shape.n_model_layers; ++k) {
@@ -33,6 +34,7 @@ class NetworkWeights {
     if (shape.hands_over_vectors) {
       view.condition_gate = mlp(n, n, n);
       view.condition_v = random(std::int64_t{n} * n);
+      if (has_displacement) view.displacement = random(n);
     }
     view.combine = mlp((1 + shape.n_encodings) * n, n, n);
     view.model_layers = model_layers_.data();
@@ -161,12 +163,14 @@ void tito_network(int n_threads) {
     bool has_tables;
     int n_embedding_layers;
     bool hands_over_vectors;
+    bool has_displacement;
   };
   for (const Kind& kind :
-       {Kind{6, 6, 0.0, false, 2, false}, Kind{24, 10, 0.0, false, 2, false},
-        Kind{24, 24, 0.0, true, 2, false}, Kind{10, 6, 1.5, false, 2, false},
-        Kind{24, 10, 0.0, true, 2, true}, Kind{6, 6, 1.5, false, 1, true},
-        Kind{10, 10, 0.0, false, 0, false}, Kind{10, 10, 1.5, false, 0, false}}) {
+       {Kind{6, 6, 0.0, false, 2, false, false}, Kind{24, 10, 0.0, false, 2, false, false},
+        Kind{24, 24, 0.0, true, 2, false, false}, Kind{10, 6, 1.5, false, 2, false, false},
+        Kind{24, 10, 0.0, true, 2, true, true}, Kind{6, 6, 1.5, false, 1, true, true},
+        Kind{10, 10, 0.0, false, 2, true, false}, Kind{10, 10, 0.0, false, 0, false, false},
+        Kind{10, 10, 1.5, false, 0, false, false}}) {
     const tito_fast::TitoShape shape{kind.n_features,
                                      kind.width,
                                      kind.n_embedding_layers > 0 ? 2 : 1,
@@ -182,7 +186,7 @@ void tito_network(int n_threads) {
     std::unique_ptr<tito_fast::TitoNetwork<T>> network;
     {
       // Gone once they are packed.
-      const NetworkWeights<T> weights(shape, kind.has_tables);
+      const NetworkWeights<T> weights(shape, kind.has_tables, kind.has_displacement);
       network = tito_fast::make_tito_network<T>(shape, weights.view);
     }
     for (const Sizes& sizes : {Sizes{}, Sizes{0, 1, 0}, Sizes{0, 5, 1, 18, 0, 2}, Sizes{60, 3}}) {

@@ -146,6 +146,7 @@ def _pack(network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
         embedding_layers=[_layer(layer, None, keep) for layer in condition.layers],
         condition_readout=_addresses(mlp_parameters(readout.mlp), keep) if readout else [],
         condition_v=_addresses([readout.v.weight], keep) if readout else [],
+        displacement=_addresses([velocity.displacement], keep)[0] if config.has_displacement else 0,
         combine=_addresses(mlp_parameters(velocity.combine), keep),
         model_layers=[
             _layer(layer, table, keep) for layer, table in zip(velocity.layers, rows, strict=True)
