@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -61,6 +62,8 @@ class TbgModel:
         self.config = config
         self.info = info
         self.network = network
+        # Encoded once: batches of training draw from the same molecules again and again.
+        self._features: WeakKeyDictionary[Molecule, Tensor] = WeakKeyDictionary()
 
     @classmethod
     def create(cls, config: TbgConfig, info: ModelInfo, *, seed: int) -> Self:
@@ -89,19 +92,12 @@ class TbgModel:
     def prepare_molecules(self, molecules: Sequence[Molecule]) -> PreparedMolecules:
         """Return the tables of ``molecules``: once per set of molecules.
 
-        The same object several times, as for samples of one molecule, is encoded once.
-
         Raises
         ------
         ValueError
             If a molecule does not fit the encoding.
         """
         batch = MoleculeBatch.from_molecules(molecules, device=self.device)
-        encoded = {id(molecule): molecule for molecule in molecules}
-        features = {
-            key: atom_features(molecule, self.config).to(self.device, self.dtype)
-            for key, molecule in encoded.items()
-        }
         starts = batch.batch_ptr.tolist()
         groups = []
         for size in sorted(set(batch.sizes)):
@@ -112,7 +108,7 @@ class TbgModel:
                 SizeGroup(
                     torch.tensor(members, device=self.device),
                     atom_idx.flatten().to(self.device),
-                    torch.stack([features[id(molecules[index])] for index in members]),
+                    torch.stack([self._encoded(molecules[index]) for index in members]),
                 )
             )
         return PreparedMolecules(batch, tuple(groups))
@@ -154,3 +150,8 @@ class TbgModel:
             return torch.zeros_like(x_t)
         places = torch.cat([group.atom_idx for group in prepared.groups])
         return torch.cat(parts)[places.argsort()]
+
+    def _encoded(self, molecule: Molecule) -> Tensor:
+        if molecule not in self._features:
+            self._features[molecule] = atom_features(molecule, self.config)
+        return self._features[molecule].to(self.device, self.dtype)
