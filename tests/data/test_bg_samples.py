@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from tito_fast import read_molecule
-from tito_fast.data.bg_samples import BgSamples, read_bg_samples, write_bg_samples
+from tito_fast.data.bg_samples import (
+    BgSamples,
+    read_bg_samples,
+    systematic_resample,
+    write_bg_samples,
+)
 
 
 def _samples(*, is_weighted: bool = True) -> BgSamples:
@@ -76,3 +81,36 @@ def test_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
         read_bg_samples(path)
     with pytest.raises(FileNotFoundError):
         read_bg_samples(tmp_path / "none.npz")
+
+
+def test_samples_are_drawn_as_often_as_their_weights_say() -> None:
+    rng = np.random.default_rng(0)
+    log_weights = np.log(rng.random(9)) + 700.0
+    log_weights[4] = -np.inf
+    shares = np.exp(log_weights - 700.0)
+    expected = 20 * shares / shares.sum()
+    counts = np.array(
+        [
+            np.bincount(systematic_resample(log_weights, 20, rng=rng), minlength=9)
+            for _ in range(2000)
+        ]
+    )
+    assert (counts.sum(axis=1) == 20).all()
+    assert (np.abs(counts - expected) < 1.0).all()
+    # A count is one of two neighbors, so its variance is below 1/4.
+    assert np.abs(counts.mean(axis=0) - expected).max() < 5 * 0.5 / np.sqrt(2000)
+    assert (counts[:, 4] == 0).all()
+
+
+def test_equal_weights_draw_none_twice_while_there_are_enough() -> None:
+    rng = np.random.default_rng(1)
+    for n_drawn in (1, 3, 7):
+        drawn = systematic_resample(np.zeros(7), n_drawn, rng=rng)
+        assert len(set(drawn.tolist())) == len(drawn) == n_drawn
+    assert np.bincount(systematic_resample(np.zeros(3), 9, rng=rng)).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("weights", [np.zeros(0), np.full(2, -np.inf), np.array([0.0, np.nan])])
+def test_weights_that_draw_nothing_are_refused(weights: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"log_weights: expected shape .* with a finite value"):
+        systematic_resample(weights, 3, rng=np.random.default_rng(0))

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tito_fast.data.molecule import FloatArray, Molecule
+from tito_fast.data.molecule import FloatArray, IntArray, Molecule
 from tito_fast.data.store import molecule_from_row, molecule_row
 from tito_fast.data.writers.disk import replace_file
 
@@ -157,3 +157,54 @@ def read_bg_samples(path: str | Path) -> BgSamples:
     # A value that is missing or of a wrong type.
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def systematic_resample(
+    log_weights: FloatArray, n_drawn: int, *, rng: np.random.Generator
+) -> IntArray:
+    """Return which samples are drawn, by weight, with as little noise as can be.
+
+    A sample of normalized weight ``w`` is drawn ``n_drawn w`` times, rounded up or down, on average exactly so often.
+
+    Parameters
+    ----------
+    log_weights : ndarray, shape (n_samples,), float64
+        Up to a constant; equal ones draw evenly spread samples, none twice while there are enough.
+    n_drawn : int
+    rng : numpy.random.Generator
+        One uniform number is taken from it.
+
+    Returns
+    -------
+    ndarray, shape (n_drawn,), int64
+        In rising order.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, or no weight is above zero and finite.
+
+    References
+    ----------
+    .. [1] Kitagawa, Monte Carlo filter and smoother, J. Comput. Graph. Stat. 5 (1996), doi:10.2307/1390750.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weights = np.log([0.5, 0.25, 0.0625, 0.1875])
+    >>> np.bincount(systematic_resample(weights, 16, rng=np.random.default_rng(0))).tolist()
+    [8, 4, 1, 3]
+    """
+    values = np.asarray(log_weights, dtype=np.float64)
+    largest = values.max() if values.ndim == 1 and values.size else -np.inf
+    if not np.isfinite(largest) or np.isnan(values).any():
+        raise ValueError(
+            f"log_weights: expected shape (n_samples,) with a finite value, got shape {values.shape} "
+            f"with the maximum {largest}"
+        )
+    ends = np.cumsum(np.exp(values - largest))
+    places = (np.arange(n_drawn) + rng.random()) * (ends[-1] / max(n_drawn, 1))
+    found = np.searchsorted(ends, places, side="right")
+    # Rounding may put the last place at the very end.
+    last = int(np.flatnonzero(np.diff(ends, prepend=0.0) > 0)[-1])
+    return np.asarray(np.minimum(found, last), dtype=np.int64)
