@@ -315,22 +315,21 @@ class _Integration:
     def _first_step(self, x_0: Tensor, velocity: Tensor, time: Tensor) -> Tensor:
         """Return lengths of the first trial: such that an Euler step would be good to a hundredth."""
         span = self._end - self._start
+        sign = math.copysign(1.0, span)
         if self._solver.first_step is not None:
-            length = min(self._solver.first_step, abs(span))
-            return torch.full_like(time, math.copysign(length, span))
+            return torch.full_like(time, sign * min(self._solver.first_step, abs(span)))
         size, speed = self._norm(x_0, x_0), self._norm(x_0, velocity)
         is_small = (size < 1e-5) | (speed < 1e-5)
-        guess = torch.where(is_small, 1e-6, 0.01 * size / speed).clamp(max=abs(span))
-        guess = guess.nan_to_num(nan=1e-6)
-        signed = math.copysign(1.0, span) * guess
-        euler = self._moved(x_0, velocity[None], (1.0,), (0.0,), signed).x_t
-        change = self._norm(x_0, self._velocity(euler, time + signed) - velocity) / guess
+        guess: Tensor = torch.where(is_small, 1e-6, 0.01 * size / speed)
+        guess = guess.nan_to_num(nan=1e-6).clamp(max=abs(span))
+        euler = self._moved(x_0, velocity[None], (1.0,), (0.0,), sign * guess).x_t
+        change = self._norm(x_0, self._velocity(euler, time + sign * guess) - velocity) / guess
         fastest = torch.maximum(speed, change)
-        length = torch.where(
+        length: Tensor = torch.where(
             fastest <= 1e-15, (1e-3 * guess).clamp(min=1e-6), (0.01 / fastest) ** -_EXPONENT
         )
-        length = torch.minimum(100 * guess, length).nan_to_num(nan=1e-6).clamp(max=abs(span))
-        return math.copysign(1.0, span) * length
+        length = torch.minimum(100 * guess, length).nan_to_num(nan=1e-6)
+        return sign * length.clamp(max=abs(span))
 
     def _norm(self, x_t: Tensor, values: Tensor) -> Tensor:
         """Return the norm in which errors are measured, of ``values`` at ``x_t``."""
