@@ -4,6 +4,12 @@ from typing import Final, Literal
 
 from tito_fast.solvers.ab2 import AdamsBashforth2
 from tito_fast.solvers.base import Solver, VelocityField, integrate, uniform_grid
+from tito_fast.solvers.dormand_prince import (
+    AdaptiveResult,
+    DormandPrince,
+    TimedField,
+    integrate_adaptive,
+)
 from tito_fast.solvers.euler import Euler
 from tito_fast.solvers.heun import Heun
 from tito_fast.solvers.midpoint import Midpoint
@@ -30,10 +36,14 @@ def solver_by_name(name: str) -> Solver:
 
 __all__ = [
     "SOLVERS",
+    "AdaptiveResult",
+    "DormandPrince",
     "Solver",
     "SolverName",
+    "TimedField",
     "VelocityField",
     "integrate",
+    "integrate_adaptive",
     "solver_by_name",
     "uniform_grid",
 ]
