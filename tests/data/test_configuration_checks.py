@@ -87,6 +87,8 @@ def test_equal_atoms_in_another_order_are_put_in_the_molecules(dipeptide):
     bonds = dipeptide.bond_index
     lengths = np.linalg.norm(found[bonds[0]] - found[bonds[1]], axis=1)
     assert lengths.max() < 0.16
+    strict = check_configurations(dipeptide, sample[None], reorder=False)
+    assert (strict.counts["kept"], strict.counts["wrong_topology"]) == (0, 1)
 
 
 def test_broken_bonds_and_other_isomers_are_wrong_topology():

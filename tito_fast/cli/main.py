@@ -15,6 +15,7 @@ from tito_fast.cli.evaluate import evaluate
 from tito_fast.cli.info import info
 from tito_fast.cli.relax import relax
 from tito_fast.cli.sample import sample
+from tito_fast.cli.sample_equilibrium import sample_equilibrium
 from tito_fast.cli.simulate import simulate
 from tito_fast.cli.train import train
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(sample)
+app.command()(sample_equilibrium)
 app.command()(simulate)
 app.command()(relax)
 app.command()(evaluate)

@@ -53,7 +53,11 @@ class CheckedConfigurations:
 
 
 def check_configurations(
-    molecule: Molecule, positions: NDArray[np.floating], *, mirror: bool = True
+    molecule: Molecule,
+    positions: NDArray[np.floating],
+    *,
+    reorder: bool = True,
+    mirror: bool = True,
 ) -> CheckedConfigurations:
     """Check samples of ``molecule``.
 
@@ -63,6 +67,9 @@ def check_configurations(
         Its bonds and the stereocenters of its positions are what is expected.
     positions : ndarray, shape (n_samples, n_atoms, 3)
         In nm.
+    reorder : bool
+        Keep a sample with the molecule's bonds between other atoms of the same elements, and put its atoms in the
+        molecule's order. Right for a model whose density is that of the sample in either order.
     mirror : bool
         Take the mirror image of a sample whose stereocenters all are wrong. Right for a model whose
         density is that of the mirror image as well.
@@ -112,7 +119,7 @@ def check_configurations(
         bonds = graph.bonds_of(samples[rows])
         is_same = (bonds == graph.expected).all(axis=1)
         for row, found in zip(rows[~is_same], bonds[~is_same], strict=True):
-            order = graph.isomorphism(found)
+            order = graph.isomorphism(found) if reorder else None
             has_topology[row] = order is not None
             if order is not None:
                 is_reordered[row] = True
