@@ -11,6 +11,7 @@ from tito_fast.solvers.dormand_prince import (
     integrate_adaptive,
 )
 from tito_fast.solvers.euler import Euler
+from tito_fast.solvers.fixed_grid import FixedGrid
 from tito_fast.solvers.heun import Heun
 from tito_fast.solvers.midpoint import Midpoint
 from tito_fast.solvers.rk4 import RungeKutta4
@@ -38,6 +39,7 @@ __all__ = [
     "SOLVERS",
     "AdaptiveResult",
     "DormandPrince",
+    "FixedGrid",
     "Solver",
     "SolverName",
     "TimedField",

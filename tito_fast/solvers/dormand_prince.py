@@ -101,6 +101,14 @@ class DormandPrince:
         if self.trials_per_read is not None:
             check_at_least("trials_per_read", self.trials_per_read, 1)
 
+    def solve(
+        self, field: TimedField, x_0: Tensor, *, batch_ptr: Tensor, start: float, end: float
+    ) -> AdaptiveResult:
+        """Return the solution at ``end``, uncentered: :func:`integrate_adaptive` with these settings."""
+        return integrate_adaptive(
+            field, x_0, batch_ptr=batch_ptr, solver=self, start=start, end=end, center=False
+        )
+
 
 class _Step(NamedTuple):
     """A trial step."""
