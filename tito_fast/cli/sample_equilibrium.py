@@ -60,7 +60,7 @@ def sample_equilibrium(
     from tito_fast.data.bg_samples import write_bg_samples  # noqa: PLC0415
     from tito_fast.data.readers import ReadOptions, read_molecule  # noqa: PLC0415
     from tito_fast.devices import resolve_device  # noqa: PLC0415
-    from tito_fast.flows.density import HutchinsonDivergence  # noqa: PLC0415
+    from tito_fast.flows.divergence import HutchinsonDivergence  # noqa: PLC0415
     from tito_fast.models.equilibrium import load_equilibrium_model  # noqa: PLC0415
     from tito_fast.models.tbg.model import TbgModel  # noqa: PLC0415
     from tito_fast.rollout.equilibrium import EquilibriumSampling  # noqa: PLC0415
