@@ -18,6 +18,7 @@ from tito_fast.cli.sample import sample
 from tito_fast.cli.sample_equilibrium import sample_equilibrium
 from tito_fast.cli.simulate import simulate
 from tito_fast.cli.train import train
+from tito_fast.cli.train_equilibrium import train_equilibrium
 
 app = typer.Typer(
     name="tito-fast",
@@ -32,6 +33,7 @@ app.command()(simulate)
 app.command()(relax)
 app.command()(evaluate)
 app.command()(train)
+app.command()(train_equilibrium)
 app.command()(convert)
 app.add_typer(data_app, name="data")
 app.command()(info)
