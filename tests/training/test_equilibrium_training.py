@@ -149,6 +149,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(config, tmp_path, 
         with pytest.raises(KeyboardInterrupt, match="step 4 is saved in"):
             train_equilibrium(config)
     assert tbg_model_hash(train_equilibrium(config)) == tbg_model_hash(whole)
+    steps = [
+        line.partition(",")[0] for line in Path(config.out, "log.csv").read_text().splitlines()
+    ]
+    assert steps == ["step", "2", "4", "6"]
     with pytest.raises(ValueError, match="batch_size: expected 5, as the run in"):
         train_equilibrium(replace(config, batch_size=6))
 
@@ -156,6 +160,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(config, tmp_path, 
 def test_what_cannot_be_trained_is_refused(config, tmp_path):
     with pytest.raises(ValueError, match="atomic_numbers: expected those of the encoding"):
         train_equilibrium(replace(config, model=replace(SMALL, elements=(1,))))
+    # Nothing was trained, so other settings are no contradiction.
+    train_equilibrium(replace(config, n_steps=1))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note.txt").write_text("mine")
     with pytest.raises(ValueError, match="out: expected an empty directory or a training run"):

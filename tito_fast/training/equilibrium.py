@@ -275,7 +275,8 @@ class _Run:
     def _take_up_settings(self) -> None:
         file = self._path / _SETTINGS
         settings = json.loads(json.dumps(asdict(self._config)))
-        if file.is_file():
+        # Before the first state nothing was trained that other settings would contradict.
+        if file.is_file() and (self._path / _STATE).is_file():
             found = json.loads(file.read_text("utf-8"))
             for name, value in settings.items():
                 if name not in _MAY_CHANGE and found.get(name) != value:
@@ -283,7 +284,7 @@ class _Run:
                         f"{name}: expected {found.get(name)!r}, as the run in {self._path} has it, got "
                         f"{value!r}; choose another directory"
                     )
-        elif self._path.is_dir() and any(self._path.iterdir()):
+        elif not file.is_file() and self._path.is_dir() and any(self._path.iterdir()):
             raise ValueError(
                 f"out: expected an empty directory or a training run, got {str(self._path)!r}"
             )
@@ -312,10 +313,15 @@ class _Run:
 
     def _load(self) -> None:
         file = self._path / _STATE
-        if not file.is_file():
-            return
-        state = torch.load(file, map_location=self._model.device, weights_only=True)
-        self._model.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._average.load_state_dict(state["average"])
-        self._step = int(state["step"])
+        if file.is_file():
+            state = torch.load(file, map_location=self._model.device, weights_only=True)
+            self._model.network.load_state_dict(state["network"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._average.load_state_dict(state["average"])
+            self._step = int(state["step"])
+        log = self._path / _LOG
+        if log.is_file():
+            # Steps after the state are taken again.
+            head, *rows = log.read_text("ascii").splitlines()
+            kept = [row for row in rows if int(row.partition(",")[0]) <= self._step]
+            replace_file(log, ("\n".join([head, *kept]) + "\n").encode())
