@@ -14,6 +14,7 @@ from tito_fast.cli.data import app as data_app
 from tito_fast.cli.evaluate import evaluate
 from tito_fast.cli.info import info
 from tito_fast.cli.relax import relax
+from tito_fast.cli.reweight import reweight
 from tito_fast.cli.sample import sample
 from tito_fast.cli.sample_equilibrium import sample_equilibrium
 from tito_fast.cli.simulate import simulate
@@ -31,6 +32,7 @@ app.command()(sample)
 app.command()(sample_equilibrium)
 app.command()(simulate)
 app.command()(relax)
+app.command()(reweight)
 app.command()(evaluate)
 app.command()(train)
 app.command()(train_equilibrium)
