@@ -235,7 +235,8 @@ def velocity(
     gate = _outputs(mlp_parameters(net.readout.mlp), slice(1, 2))
     if not network.config.is_centered:
         outputs = mlp(state.scalars, gate, precision=kernels.precision, backend=kernels.backend)
-        return x_t + outputs * net.readout.v(state.vectors).squeeze(-1)
+        readout: Tensor = outputs * net.readout.v(state.vectors).squeeze(-1)
+        return x_t + readout
     stepped = readout_step(
         state.scalars,
         state.vectors,
