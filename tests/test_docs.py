@@ -160,6 +160,7 @@ def test_replay_commands_parse():
         ("checkpoints.md", ["convert"]),
         ("md.md", ["simulate"]),
         ("md.md", ["relax"]),
+        ("boltzmann-generators.md", ["reweight"]),
     ],
 )
 def test_every_option_is_on_its_page(name, command):
