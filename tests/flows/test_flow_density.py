@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from tests.flows.flow_cases import (
     positions,
     projection,
 )
+from tito_fast.analysis.reweighting import effective_sample_size, log_weights
 from tito_fast.flows import (
     ExactDivergence,
     HutchinsonDivergence,
@@ -153,6 +155,26 @@ def test_hutchinsons_densities_scatter_about_the_exact_one():
     standard_error = found.std(0) / 40**0.5
     assert ((found.mean(0) - exact).abs() <= 4 * standard_error + 1e-10).all()
     assert standard_error[0] > 1e-3
+
+
+def test_a_flow_that_is_its_target_has_as_many_effective_samples_as_samples():
+    n_samples, std = 100, torch.tensor([0.5, 1.3, 2.0], dtype=torch.float64)
+    batch_ptr = 3 * torch.arange(n_samples + 1)
+    drawn = sample_with_log_density(
+        gaussian_field(1.5, std, batch_ptr),
+        base_samples(batch_ptr, base_std=1.5, seed=0, dtype=torch.float64),
+        batch_ptr=batch_ptr,
+        base_std=1.5,
+        solver=LOOSE,
+    )
+    squares = (drawn.x_1 / std).square().view(n_samples, -1).sum(1)
+    energies = 0.5 * squares.numpy() + 42.0
+    weights = log_weights(drawn.log_density.numpy(), energies)
+    assert effective_sample_size(weights) == pytest.approx(n_samples, rel=1e-5)
+    assert np.ptp(drawn.log_density.numpy()) > 5
+    # Another target: fewer.
+    other = log_weights(drawn.log_density.numpy(), 1.5 * energies)
+    assert effective_sample_size(other) < 0.9 * n_samples
 
 
 def test_base_samples_are_mean_free_and_follow_from_seed_and_number():

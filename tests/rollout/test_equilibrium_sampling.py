@@ -123,6 +123,13 @@ def test_models_that_are_no_equilibrium_flows_are_refused(water, tmp_path):
     assert not torch.equal(cold, hot)
 
 
+def test_elements_that_a_model_never_saw_are_refused(tito, tbg, water):
+    for model in (tito, tbg):
+        seen = type(model)(model.config, replace(INFO, elements=(1, 6)), model.network)
+        with pytest.raises(ValueError, match="molecule 'O': element 8 was never seen"):
+            equilibrium_field(seen, [water])
+
+
 def test_numbers_out_of_range_are_refused():
     for name, value in (("n_samples", 0), ("seed", -1), ("batch_size", 0)):
         with pytest.raises(ValueError, match=f"{name}: expected at least"):

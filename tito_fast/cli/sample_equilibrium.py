@@ -21,12 +21,6 @@ def sample_equilibrium(
     log_density: Annotated[
         bool, typer.Option("--log-density", help="Compute the density of each sample as well.")
     ] = False,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Preset of simulate whose energy the samples are weighted to; wants --log-density."
-        ),
-    ] = None,
     keep: Annotated[
         str, typer.Option(help="sound: with the right bonds and chirality only; or all.")
     ] = "sound",
@@ -39,7 +33,7 @@ def sample_equilibrium(
         int, typer.Option(help="Random probes that estimate the divergence; 0: exact.")
     ] = 0,
     temperature: Annotated[
-        float | None, typer.Option(help="In K, for models that take one, and for the weights.")
+        float | None, typer.Option(help="In K, for models that take one.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     double: Annotated[bool, typer.Option("--double", help="Compute in double precision.")] = False,
@@ -62,7 +56,6 @@ def sample_equilibrium(
     from tito_fast.devices import resolve_device  # noqa: PLC0415
     from tito_fast.flows.divergence import HutchinsonDivergence  # noqa: PLC0415
     from tito_fast.models.equilibrium import load_equilibrium_model  # noqa: PLC0415
-    from tito_fast.models.tbg.model import TbgModel  # noqa: PLC0415
     from tito_fast.rollout.equilibrium import EquilibriumSampling  # noqa: PLC0415
     from tito_fast.rollout.equilibrium import sample_equilibrium as draw  # noqa: PLC0415
     from tito_fast.solvers import DormandPrince  # noqa: PLC0415
@@ -70,16 +63,11 @@ def sample_equilibrium(
 
     check_choice("keep", keep, ("sound", "all"))
     check_at_least("probes", probes, 0)
-    if weights is not None and not log_density:
-        raise ValueError(
-            "weights: expected --log-density with it, got none; weights are of the density"
-        )
     options = ReadOptions(name=name, smiles_template=smiles, add_hydrogens=add_hydrogens)
     molecule = read_molecule(input_, options=options)
     loaded = load_equilibrium_model(model, device=resolve_device(device))
     if double:
         loaded.to(dtype=torch.float64)
-    takes_temperature = not isinstance(loaded, TbgModel) and loaded.config.has_temperature
     sampling = EquilibriumSampling(
         n_samples=n_samples,
         seed=seed,
@@ -87,7 +75,7 @@ def sample_equilibrium(
         batch_size=batch_size,
         solver=DormandPrince(relative_tolerance=tolerance, absolute_tolerance=tolerance),
         method=HutchinsonDivergence(n_probes=probes, seed=seed) if probes else None,
-        temperature_k=temperature if takes_temperature else None,
+        temperature_k=temperature,
     )
     samples = draw(
         loaded,
@@ -97,8 +85,6 @@ def sample_equilibrium(
     )
     if keep == "sound":
         samples = _sound(samples, loaded)
-    if weights is not None:
-        samples = _weighted(samples, weights, temperature or loaded.info.temperature_k)
     write_bg_samples(out, samples)
     typer.echo(f"{out}: {samples.n_samples} samples of {molecule.name}")
 
@@ -125,25 +111,3 @@ def _sound(samples: "BgSamples", model: "EquilibriumModel") -> "BgSamples":
         positions=checked.positions[rows],
         log_density=None if samples.log_density is None else samples.log_density[rows],
     )
-
-
-def _weighted(samples: "BgSamples", preset: str, temperature_k: float | None) -> "BgSamples":
-    import numpy as np  # noqa: PLC0415  so that --help answers at once
-
-    from tito_fast.md import openmm_system, potential_energies, preset_of  # noqa: PLC0415  as above
-    from tito_fast.md.contexts import GAS_CONSTANT_KJ_PER_MOL_K  # noqa: PLC0415  as above
-
-    # Constrained bonds would have no energy.
-    chosen = preset_of(preset, constraints="none", temperature_k=temperature_k)
-    system = openmm_system(samples.molecule, chosen)
-    energies = potential_energies(system, samples.positions)
-    kt = GAS_CONSTANT_KJ_PER_MOL_K * chosen.temperature_k
-    log_weights = np.where(np.isfinite(energies), -energies / kt, -np.inf) - samples.log_density
-    shares = np.exp(log_weights - log_weights.max())
-    effective = shares.sum() ** 2 / (shares**2).sum()
-    typer.echo(
-        f"{effective:.1f} effective samples ({100 * effective / len(shares):.2f} %) at "
-        f"{chosen.temperature_k:g} K",
-        err=True,
-    )
-    return replace(samples, log_weights=log_weights)

@@ -80,12 +80,12 @@ def equilibrium_field(
         If the model is no equilibrium flow, does not know a molecule, or wants a temperature.
     """
     if isinstance(model, TbgModel):
+        _check_temperature(temperature_k, has_temperature=False)
         prepared = model.prepare_molecules(molecules)
         return lambda x_t, flow_time: model.velocity(prepared, x_t, flow_time)
     _check_is_equilibrium(model)
-    if model.config.has_temperature != (temperature_k is not None):
-        wanted = "a temperature" if model.config.has_temperature else "none"
-        raise ValueError(f"temperature_k: expected {wanted} for this model, got {temperature_k}")
+    _check_temperature(temperature_k, has_temperature=model.config.has_temperature)
+    model.check_molecules(molecules)
     batch = MoleculeBatch.from_molecules(molecules, device=model.device)
     tables = model.prepare(batch, backend=backend)
     conditioning = model.condition(tables, None)
@@ -122,3 +122,10 @@ def _check_is_equilibrium(model: TitoModel) -> None:
             f"model: expected vectors that start as zeros, got {config.vector_start}: a field with noise has no "
             "density; train one with model.vector_start=zeros"
         )
+
+
+def _check_temperature(temperature_k: float | None, *, has_temperature: bool) -> None:
+    if has_temperature != (temperature_k is not None):
+        wanted = "a temperature" if has_temperature else "none"
+        got = "none" if temperature_k is None else f"{temperature_k:g} K"
+        raise ValueError(f"temperature_k: expected {wanted} for this model, got {got}")

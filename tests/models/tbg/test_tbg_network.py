@@ -158,6 +158,9 @@ def test_what_does_not_fit_is_refused(model, dipeptides):
         model.velocity(prepared, _positions(3), torch.zeros(1))
     with pytest.raises(ValueError, match="flow_time: expected shape"):
         model.velocity(prepared, _positions(dipeptides[0].n_atoms), torch.zeros(2))
+    seen = TbgModel(SMALL, replace(INFO, elements=(1, 6, 8)), model.network)
+    with pytest.raises(ValueError, match="molecule 'AG': element 7 was never seen by this model"):
+        seen.prepare_molecules(dipeptides[:1])
     with pytest.raises(ValueError, match="encoding: expected one of element, backbone, full"):
         replace(SMALL, encoding="none")
     with pytest.raises(ValueError, match="n_layers: expected at least 1"):

@@ -95,7 +95,7 @@ class TbgModel:
         Raises
         ------
         ValueError
-            If a molecule does not fit the encoding.
+            If a molecule does not fit the encoding, or has an element that the model never saw.
         """
         batch = MoleculeBatch.from_molecules(molecules, device=self.device)
         starts = batch.batch_ptr.tolist()
@@ -153,5 +153,12 @@ class TbgModel:
 
     def _encoded(self, molecule: Molecule) -> Tensor:
         if molecule not in self._features:
+            known = self.info.elements
+            unknown = set(molecule.atomic_numbers.tolist()).difference(known or ())
+            if known is not None and unknown:
+                raise ValueError(
+                    f"molecule {molecule.name!r}: element {', '.join(map(str, sorted(unknown)))} was never "
+                    f"seen by this model, which knows {', '.join(map(str, known))}"
+                )
             self._features[molecule] = atom_features(molecule, self.config)
         return self._features[molecule].to(self.device, self.dtype)
