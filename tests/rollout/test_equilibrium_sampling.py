@@ -60,7 +60,7 @@ def _sample(model, molecule, **options):
 @pytest.mark.parametrize("which", ["tbg", "tito"])
 def test_the_density_is_that_of_the_samples_in_nm(which, water, request):
     model = request.getfixturevalue(which)
-    solver = DormandPrince(relative_tolerance=1e-7, absolute_tolerance=1e-7)
+    solver = DormandPrince(relative_tolerance=1e-6, absolute_tolerance=1e-6)
     found = _sample(model, water, n_samples=2, log_density=True, solver=solver)
     x_1 = torch.from_numpy(found.positions.astype(np.float64)).view(-1, 3) / INFO.length_unit_nm
     batch_ptr = torch.tensor([0, 3, 6])
@@ -75,8 +75,8 @@ def test_the_density_is_that_of_the_samples_in_nm(which, water, request):
     expected = log_density_in_nm(
         back.log_density, batch_ptr=batch_ptr, length_unit_nm=INFO.length_unit_nm
     )
-    # Positions were rounded to float32.
-    np.testing.assert_allclose(found.log_density, expected.numpy(), atol=2e-4)
+    # Each integration is off by some hundred tolerances; positions were rounded to float32 besides.
+    np.testing.assert_allclose(found.log_density, expected.numpy(), atol=1e-3)
     assert found.log_density[0] != found.log_density[1]
 
 
