@@ -10,12 +10,14 @@ import torch
 
 from tito_fast.data.store import open_store
 from tito_fast.flows.flow_matching import flow_matching_loss, molecule_mean_loss
+from tito_fast.models.equilibrium import equilibrium_field, load_equilibrium_model
 from tito_fast.models.tbg.checkpoint import read_tbg_checkpoint, tbg_model_hash
 from tito_fast.models.tbg.config import TbgConfig
 from tito_fast.training import equilibrium
 from tito_fast.training.config import OptimizerConfig
 from tito_fast.training.equilibrium import EquilibriumConfig, train_equilibrium
 from tito_fast.training.equilibrium_batches import FrameSampler, draw_batch, equilibrium_loss
+from tito_fast.training.loop import train
 
 SMALL = TbgConfig(encoding="element", n_features=8, n_layers=2, elements=(1, 6, 7, 8, 9, 16))
 
@@ -175,3 +177,21 @@ def test_what_cannot_be_trained_is_refused(config, tmp_path):
     optimizer = OptimizerConfig(learning_rate=1e30, n_warmup_steps=0, gradient_clip=0)
     with pytest.raises(equilibrium.NonFiniteError, match="expected finite values"):
         train_equilibrium(replace(config, out=str(tmp_path / "lost"), optimizer=optimizer))
+
+
+def test_titos_network_without_a_condition_is_trained_by_the_other_trainer(make_config):
+    shape = {
+        "n_embedding_layers": 0,
+        "is_conditional": False,
+        "vector_start": "zeros",
+        "max_lag_ps": 1.0,
+    }
+    result = train(make_config(n_steps=2, model=shape, data={"coupling": "none"}))
+    model = load_equilibrium_model(result.model_path)
+    assert (model.config.is_conditional, model.info.coupling) == (False, "none")
+    store = open_store(make_config().data.store)
+    field = equilibrium_field(model, store.molecules[:1])
+    n_atoms = store.molecules[0].n_atoms
+    velocity = field(torch.randn(n_atoms, 3), torch.tensor([0.5]))
+    assert velocity.shape == (n_atoms, 3)
+    assert velocity.mean(dim=0).abs().max() < 1e-5
