@@ -160,6 +160,9 @@ def test_replay_commands_parse():
         ("checkpoints.md", ["convert"]),
         ("md.md", ["simulate"]),
         ("md.md", ["relax"]),
+        ("tbg.md", ["train-equilibrium"]),
+        ("tbg.md", ["sample-equilibrium"]),
+        ("boltzmann-generators.md", ["reweight"]),
     ],
 )
 def test_every_option_is_on_its_page(name, command):

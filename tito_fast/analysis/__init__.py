@@ -19,6 +19,9 @@ long trajectory), so that resampling is a new sum and never a new pass over fram
 ``correlation``         correlation functions
 ``convergence``         split R-hat, effective sample size, replica against replica
 ``resampling``          blocks, bootstrap
+``reweighting``         importance weights, effective sample size, weighted averages
+``weighted_profiles``   distributions and free energies of weighted samples
+``reweighted``          samples with energies: all of that, and its files
 ``baselines``           noise floor of MD, ideal sampler
 ``metric``              the five numbers of each metric
 ``geometry``            bond lengths, angles, contacts

@@ -14,9 +14,12 @@ from tito_fast.cli.data import app as data_app
 from tito_fast.cli.evaluate import evaluate
 from tito_fast.cli.info import info
 from tito_fast.cli.relax import relax
+from tito_fast.cli.reweight import reweight
 from tito_fast.cli.sample import sample
+from tito_fast.cli.sample_equilibrium import sample_equilibrium
 from tito_fast.cli.simulate import simulate
 from tito_fast.cli.train import train
+from tito_fast.cli.train_equilibrium import train_equilibrium
 
 app = typer.Typer(
     name="tito-fast",
@@ -26,10 +29,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(sample)
+app.command()(sample_equilibrium)
 app.command()(simulate)
 app.command()(relax)
+app.command()(reweight)
 app.command()(evaluate)
 app.command()(train)
+app.command()(train_equilibrium)
 app.command()(convert)
 app.add_typer(data_app, name="data")
 app.command()(info)

@@ -57,6 +57,15 @@ def simulate(
     equilibration: Annotated[
         str | None, typer.Option(help="Time simulated before the first frame, such as 20ps.")
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Samples (.npz, weighted or not, or a trajectory): each replica starts from its own."
+        ),
+    ] = None,
+    minimize: Annotated[
+        int, typer.Option(help="Steps of minimization of each such sample; 0 for none.")
+    ] = 50,
     smiles: Annotated[
         str | None, typer.Option(help="SMILES that gives a PDB file its bond orders.")
     ] = None,
@@ -100,6 +109,8 @@ def simulate(
         seed=seed,
         platform=platform,
         n_jobs=jobs,
+        init_from=init_from,
+        n_minimization_steps=minimize,
     )
     if name is not None and len(inputs) > 1:
         raise ValueError(f"name: expected one input to name, got {len(inputs)} inputs")

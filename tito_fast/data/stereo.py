@@ -1,10 +1,11 @@
-"""A molecule as RDKit sees it, with the stereo of its start structure."""
+"""A molecule as RDKit sees it, with the stereo of its start structure; the sense of its stereocenters."""
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tito_fast.data.molecule import Molecule
+from tito_fast.data.molecule import IntArray, Molecule
 
 
 def mol_with_stereo(molecule: Molecule) -> Any:  # noqa: ANN401  RDKit has no types
@@ -50,3 +51,45 @@ def mol_with_stereo(molecule: Molecule) -> Any:  # noqa: ANN401  RDKit has no ty
     mol.AddConformer(conformer)
     Chem.AssignStereochemistryFrom3D(mol, replaceExistingTags=True)
     return mol
+
+
+def stereocenter_corners(mol: Any) -> IntArray:  # noqa: ANN401  RDKit has no types
+    """Return the atoms that tell the sense of each stereocenter, (n_stereocenters, 4), int64.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        From :func:`mol_with_stereo`.
+
+    Returns
+    -------
+    ndarray
+        The lowest neighbors of the center in rising order, the last of four the apex; with three neighbors the
+        center itself is the apex.
+    """
+    from rdkit import Chem  # noqa: PLC0415  slow to import
+
+    tags = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
+    corners = []
+    for atom in mol.GetAtoms():
+        if atom.GetChiralTag() in tags:
+            around = sorted(neighbor.GetIdx() for neighbor in atom.GetNeighbors())
+            corners.append([*around, atom.GetIdx()][:4])
+    return np.array(corners, dtype=np.int64).reshape(-1, 4)
+
+
+def corner_senses(positions: NDArray[np.floating], corners: IntArray) -> NDArray[np.bool_]:
+    """Return whether the first three atoms turn clockwise seen from the apex.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n_frames, n_atoms, 3)
+    corners : ndarray, shape (n, 4), int64
+
+    Returns
+    -------
+    ndarray, shape (n_frames, n), bool
+    """
+    atoms = positions[:, corners].astype(np.float64)
+    a, b, c = (atoms[:, :, corner] - atoms[:, :, 3] for corner in range(3))
+    return np.asarray((a * np.cross(b, c)).sum(-1) > 0)

@@ -16,7 +16,7 @@ from tito_fast.data.contacts import (
     vdw_sums_nm,
 )
 from tito_fast.data.molecule import FloatArray, IntArray, Molecule
-from tito_fast.data.stereo import mol_with_stereo
+from tito_fast.data.stereo import corner_senses, mol_with_stereo, stereocenter_corners
 
 BOND_RANGE_NM: Final = (0.08, 0.2)
 """A bond length in this range is plausible for some pair of elements."""
@@ -84,7 +84,7 @@ class ValidityCounter:
         self._molecule = molecule
         self._geometry = _geometry(molecule)
         start = molecule.positions[None]
-        self._start_senses = _senses(start, self._geometry.tetrahedra)[0]
+        self._start_senses = corner_senses(start, self._geometry.tetrahedra)[0]
         self._start_sides = _sides(start, self._geometry.double_bonds)[0]
         self._counts: dict[str, IntArray] = {name: np.zeros(0, np.int64) for name in _COUNTS}
 
@@ -219,7 +219,7 @@ class ValidityCounter:
         n_clashes = (_distances(frames, geometry.pairs) < geometry.clash_nm).sum(1)
         self._add("clash_pairs", replicas, n_clashes)
         self._add("clash_frames", replicas, n_clashes > 0)
-        n_inverted = (_senses(frames, geometry.tetrahedra) != self._start_senses).sum(1)
+        n_inverted = (corner_senses(frames, geometry.tetrahedra) != self._start_senses).sum(1)
         self._add("inverted_stereocenters", replicas, n_inverted)
         self._add("inverted_frames", replicas, n_inverted > 0)
         n_flipped = (_sides(frames, geometry.double_bonds) != self._start_sides).sum(1)
@@ -266,13 +266,6 @@ def _distances(frames: NDArray[np.floating], pairs: IntArray) -> FloatArray:
     return np.sqrt(squared)
 
 
-def _senses(frames: NDArray[np.floating], tetrahedra: IntArray) -> NDArray[np.bool_]:
-    """Return whether the first three atoms turn clockwise seen from the apex, (n_frames, n)."""
-    corners = frames[:, tetrahedra].astype(np.float64)
-    a, b, c = (corners[:, :, corner] - corners[:, :, 3] for corner in range(3))
-    return np.asarray((a * np.cross(b, c)).sum(-1) > 0)
-
-
 def _sides(frames: NDArray[np.floating], double_bonds: IntArray) -> NDArray[np.bool_]:
     """Return whether the outer atoms of each double bond are on one side, (n_frames, n)."""
     atoms = frames[:, double_bonds].astype(np.float64)
@@ -296,10 +289,6 @@ def _geometry(molecule: Molecule) -> _Geometry:
         if atom.GetChiralTag()
         in (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
     ]
-    tetrahedra = []
-    for center in centers:
-        around = sorted(atom.GetIdx() for atom in mol.GetAtomWithIdx(center).GetNeighbors())
-        tetrahedra.append([*around, center][:4])
     double_bonds = [
         [
             bond.GetStereoAtoms()[0],
@@ -316,6 +305,6 @@ def _geometry(molecule: Molecule) -> _Geometry:
         pairs=pairs,
         clash_nm=clash_shares(molecule, pairs) * vdw_sums_nm(molecule, pairs),
         stereocenters=np.array(centers, dtype=np.int64),
-        tetrahedra=np.array(tetrahedra, dtype=np.int64).reshape(-1, 4),
+        tetrahedra=stereocenter_corners(mol),
         double_bonds=np.array(double_bonds, dtype=np.int64).reshape(-1, 4),
     )

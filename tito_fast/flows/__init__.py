@@ -7,6 +7,20 @@ from tito_fast.flows.diffusion import (
     score_from_noise,
     score_from_velocity,
 )
+from tito_fast.flows.density import (
+    LogDensity,
+    OdeSolver,
+    base_samples,
+    log_base_density,
+    log_density_in_nm,
+    log_likelihood,
+    sample_with_log_density,
+from tito_fast.flows.divergence import (
+    ExactDivergence,
+    HutchinsonDivergence,
+    VelocityAndDivergence,
+    VelocityFunction,
+    velocity_and_divergence,
 from tito_fast.flows.flow_matching import flow_matching_loss, interpolate
 from tito_fast.flows.noise_schedule import NOISE_SCHEDULES, NoiseSchedule, NoiseScheduleName
 
@@ -21,4 +35,16 @@ __all__ = [
     "noise_prediction_loss",
     "score_from_noise",
     "score_from_velocity",
+    "ExactDivergence",
+    "HutchinsonDivergence",
+    "LogDensity",
+    "OdeSolver",
+    "VelocityAndDivergence",
+    "VelocityFunction",
+    "base_samples",
+    "log_base_density",
+    "log_density_in_nm",
+    "log_likelihood",
+    "sample_with_log_density",
+    "velocity_and_divergence",
 ]

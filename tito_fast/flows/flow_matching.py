@@ -45,3 +45,30 @@ def flow_matching_loss(velocity: Tensor, x_0: Tensor, x_1: Tensor) -> Tensor:
     All arguments are (n_atoms, 3); the result is a scalar, model units squared.
     """
     return (velocity - (x_1 - x_0)).square().sum(dim=-1).mean()
+
+
+def molecule_mean_loss(velocity: Tensor, x_0: Tensor, x_1: Tensor, *, batch_ptr: Tensor) -> Tensor:
+    """Return the mean over molecules of the mean squared error of a coordinate, so that all molecules weigh the same.
+
+    Parameters
+    ----------
+    velocity, x_0, x_1 : Tensor, shape (n_atoms, 3)
+        Model units.
+    batch_ptr : Tensor, shape (n_molecules + 1,), int64
+
+    Returns
+    -------
+    Tensor
+        A scalar, model units squared.
+
+    References
+    ----------
+    .. [1] Transferable Boltzmann Generators, arXiv:2406.14426: the loss of each molecule is divided by three times
+       its number of atoms.
+    """
+    sizes = batch_ptr.diff()
+    weights = torch.repeat_interleave(
+        1.0 / (3.0 * sizes * sizes.numel()), sizes, output_size=x_0.shape[0]
+    )
+    error = (velocity - (x_1 - x_0)).square().sum(dim=-1)
+    return torch.dot(error, weights.to(error.dtype))

@@ -26,6 +26,11 @@ class SimulationConfig:
         OpenMM's name; ``auto``: the faster of Reference and CPU, by a short measurement.
     n_jobs : int or None
         Replicas simulated at once, in a process of one thread each; None: one for every core.
+    init_from : path or None
+        Samples that replicas start from, each from its own (:mod:`tito_fast.md.starts`); None: all from the
+        minimum near the molecule's structure.
+    n_minimization_steps : int
+        Of the minimizer on each of these samples; 0 for none. Without ``init_from`` it has no meaning.
     """
 
     time_ps: float
@@ -35,6 +40,8 @@ class SimulationConfig:
     seed: int = 0
     platform: str = "auto"
     n_jobs: int | None = None
+    init_from: Path | str | None = None
+    n_minimization_steps: int = 50
 
     def __post_init__(self) -> None:
         """Check ranges, and that frames fall on steps."""
@@ -43,6 +50,7 @@ class SimulationConfig:
         check_positive("time", self.time_ps, unit="ps")
         check_positive("save_every", self.save_every_ps, unit="ps")
         check_at_least("replicas", self.n_replicas, 1)
+        check_at_least("minimize", self.n_minimization_steps, 0)
         if self.n_jobs is not None:
             check_at_least("jobs", self.n_jobs, 1)
         if self.time_ps < self.save_every_ps:

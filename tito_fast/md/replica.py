@@ -32,6 +32,7 @@ from tito_fast.md.directory import (
 )
 from tito_fast.md.openmm_import import import_openmm
 from tito_fast.md.presets import Preset
+from tito_fast.md.starts import start_positions
 from tito_fast.md.system import n_degrees_of_freedom
 
 SECONDS_BETWEEN_STATES: Final = 10.0
@@ -155,7 +156,8 @@ class _Runner:
 
     def _equilibrate(self) -> None:
         preset = self._job.preset
-        self._context.setPositions(self._molecule.positions)
+        start = start_positions(self._job.path, self._job.replica)
+        self._context.setPositions(self._molecule.positions if start is None else start)
         self._context.setVelocitiesToTemperature(
             preset.temperature_k, derived_seed(*self._seeds, _VELOCITIES)
         )

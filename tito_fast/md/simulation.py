@@ -66,6 +66,10 @@ def simulate(
     import_openmm()
     check_platform(config.platform)
     molecules = read_molecules(inputs)
+    if config.init_from is not None and len(molecules) > 1:
+        raise ValueError(
+            f"init_from: expected samples of one molecule, got {len(molecules)} molecules"
+        )
     paths = run_paths(Path(out), molecules)
     for path in paths:
         check_out(path)

@@ -6,8 +6,15 @@ from tito_fast.solvers.ab2 import AdamsBashforth2
 from tito_fast.solvers.base import Solver, VelocityField, integrate, uniform_grid
 from tito_fast.solvers.ddpm import ddpm_sample
 from tito_fast.solvers.diffusion_base import DiffusionSchedule, NoiseField
+from tito_fast.solvers.dormand_prince import (
+    AdaptiveResult,
+    DormandPrince,
+    TimedField,
+    integrate_adaptive,
+)
 from tito_fast.solvers.dpm_solver import dpm_solver_sample
 from tito_fast.solvers.euler import Euler
+from tito_fast.solvers.fixed_grid import FixedGrid
 from tito_fast.solvers.heun import Heun
 from tito_fast.solvers.midpoint import Midpoint
 from tito_fast.solvers.rk4 import RungeKutta4
@@ -38,15 +45,20 @@ def solver_by_name(name: str) -> Solver:
 __all__ = [
     "DIFFUSION_SOLVERS",
     "SOLVERS",
+    "AdaptiveResult",
     "DiffusionSchedule",
     "DiffusionSolverName",
+    "DormandPrince",
+    "FixedGrid",
     "NoiseField",
     "Solver",
     "SolverName",
+    "TimedField",
     "VelocityField",
     "ddpm_sample",
     "dpm_solver_sample",
     "integrate",
+    "integrate_adaptive",
     "solver_by_name",
     "uniform_grid",
 ]

@@ -1,0 +1,1 @@
+"""The transferable Boltzmann generator: an equivariant network for equilibrium flows."""
