@@ -1,12 +1,5 @@
 """Flows and diffusion: how base samples and data are joined, and what the network learns from it."""
 
-from tito_fast.flows.diffusion import (
-    diffuse,
-    noise_from_score,
-    noise_prediction_loss,
-    score_from_noise,
-    score_from_velocity,
-)
 from tito_fast.flows.density import (
     LogDensity,
     OdeSolver,
@@ -15,36 +8,45 @@ from tito_fast.flows.density import (
     log_density_in_nm,
     log_likelihood,
     sample_with_log_density,
+)
+from tito_fast.flows.diffusion import (
+    diffuse,
+    noise_from_score,
+    noise_prediction_loss,
+    score_from_noise,
+    score_from_velocity,
+)
 from tito_fast.flows.divergence import (
     ExactDivergence,
     HutchinsonDivergence,
     VelocityAndDivergence,
     VelocityFunction,
     velocity_and_divergence,
+)
 from tito_fast.flows.flow_matching import flow_matching_loss, interpolate
 from tito_fast.flows.noise_schedule import NOISE_SCHEDULES, NoiseSchedule, NoiseScheduleName
 
 __all__ = [
     "NOISE_SCHEDULES",
-    "NoiseSchedule",
-    "NoiseScheduleName",
-    "diffuse",
-    "flow_matching_loss",
-    "interpolate",
-    "noise_from_score",
-    "noise_prediction_loss",
-    "score_from_noise",
-    "score_from_velocity",
     "ExactDivergence",
     "HutchinsonDivergence",
     "LogDensity",
+    "NoiseSchedule",
+    "NoiseScheduleName",
     "OdeSolver",
     "VelocityAndDivergence",
     "VelocityFunction",
     "base_samples",
+    "diffuse",
+    "flow_matching_loss",
+    "interpolate",
     "log_base_density",
     "log_density_in_nm",
     "log_likelihood",
+    "noise_from_score",
+    "noise_prediction_loss",
     "sample_with_log_density",
+    "score_from_noise",
+    "score_from_velocity",
     "velocity_and_divergence",
 ]

@@ -28,6 +28,7 @@ from tito_fast.flows.divergence import (
     Probes,
     VelocityFunction,
     check_forward_mode,
+    check_seed,
     velocity_and_divergence,
 )
 from tito_fast.noise import BASE_STREAM, stream_evaluation
@@ -258,7 +259,7 @@ def base_samples(
     Tensor, shape (n_atoms, 3)
     """
     check_positive("base_std", base_std)
-    check_at_least("seed", seed, 0)
+    check_seed(seed)
     check_at_least("first_molecule", first_molecule, 0)
     count, n_atoms = batch_ptr.shape[0] - 1, int(batch_ptr[-1])
     normals = philox_normal(

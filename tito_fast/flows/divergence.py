@@ -23,6 +23,12 @@ _PROBE_STREAM: Final = 7
 _ADJOINT_TOLERANCE: Final = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
+def check_seed(seed: int) -> None:
+    """Raise ``ValueError`` unless a counter takes the seed."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed: expected 0 to 2**63 - 1, got {seed}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExactDivergence:
     """The trace itself: a derivative along each of the ``3 max(n_atoms)`` coordinates of the largest molecule.
@@ -75,7 +81,7 @@ class HutchinsonDivergence:
         check_at_least("n_probes", self.n_probes, 1)
         check_choice("law", self.law, ("rademacher", "normal"))
         check_choice("mode", self.mode, ("reverse", "forward"))
-        check_at_least("seed", self.seed, 0)
+        check_seed(self.seed)
         check_at_least("first_molecule", self.first_molecule, 0)
         check_at_least("directions_per_pass", self.directions_per_pass, 1)
 
@@ -202,7 +208,8 @@ def velocity_and_divergence(
     method : ExactDivergence or HutchinsonDivergence, optional
         None: exact, in reverse mode.
     probes : Probes, optional
-        Instead of ``method``: the directions, made once for many evaluations.
+        Instead of ``method``: the directions, made once for many evaluations. Forward mode is then not compared with
+        reverse mode, as it is otherwise: call ``check_forward_mode`` once.
 
     Returns
     -------
@@ -211,7 +218,7 @@ def velocity_and_divergence(
     Raises
     ------
     ValueError
-        If a shape is wrong, or the velocity has no derivative by ``x_t``.
+        If a shape is wrong, or the velocity has no derivative by ``x_t`` in the mode asked for.
 
     Notes
     -----
@@ -234,6 +241,8 @@ def velocity_and_divergence(
         probes = Probes(
             method or ExactDivergence(), batch_ptr, n_atoms=x_t.shape[0], dtype=x_t.dtype
         )
+        if probes.method.mode == "forward":
+            check_forward_mode(velocity_field, x_t, flow_time, batch_ptr=batch_ptr)
     take = _reverse if probes.method.mode == "reverse" else _forward
     velocity, divergence = take(lambda x: velocity_field(x, flow_time), x_t, probes)
     return VelocityAndDivergence(center(velocity, batch_ptr=batch_ptr), divergence)
