@@ -11,6 +11,7 @@ from e3nn import o3
 from e3nn.util.test import assert_equivariant
 from safetensors import safe_open
 
+from tito_fast._extension import build_info
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.checkpoint import model_hash
 from tito_fast.models.load import load_model
@@ -306,3 +307,39 @@ def test_the_shipped_model_keeps_its_hash():
     model = load_model("smallmol")
     assert model_hash(model) == header["hash"]
     assert model.config.to_dict() == header["config"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_bfloat16_products_are_close(make_case, name):
+    case = make_case(PUBLISHED[name], 7, 5, dtype=torch.float32)
+    has_bfloat16 = build_info()["isa"] == "avx512bf16"
+    for backend in backends_of(case.model.config):
+        if backend == "native" and not has_bfloat16:
+            continue
+        with torch.no_grad():
+            exact = case.output(backend)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                rounded = case.output(backend)
+        assert rounded.dtype == torch.float32
+        # 2e-2 rms for random weights; the largest element may be several times that.
+        assert 0 < (rounded - exact).norm() / exact.norm() < 0.1, backend
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_batch_equals_its_molecules_one_by_one_bitwise(make_case, name):
+    config = PUBLISHED[name]
+    case = make_case(config, 9, 9, dtype=torch.float32)
+    first = make_case(config, 9, dtype=torch.float32)
+    for backend in backends_of(config)[1:]:
+        with torch.no_grad():
+            together = case.output(backend)
+            alone = case.output(
+                backend,
+                batch=first.batch,
+                current=case.current[:9],
+                x=case.x[:9],
+                time=case.time[:1],
+                lag=case.lag[:1],
+                vectors=None if case.vectors is None else case.vectors[:9],
+            )
+        assert torch.equal(alone, together[:9]), backend

@@ -13,7 +13,7 @@ from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.models.tito.native_network import packed_network
 from tito_fast.noise import CounterNoise, RecordedNoise
-from tito_fast.rollout.engine import FlowSettings, transition
+from tito_fast.rollout.engine import FlowSettings, resolve_vector_start, transition
 from tito_fast.solvers import SOLVERS, solver_by_name
 
 SMALL = TitoConfig(n_features=16, n_embedding_layers=2, n_model_layers=2, max_lag_ps=100.0)
@@ -163,8 +163,17 @@ def test_threads_and_batches_do_not_change_a_bit_of_handed_over_vectors(
 def test_a_step_with_another_start_of_vectors_is_refused(make_batch):
     handing = make_model(replace(SMALL, vector_start="condition"))
     for model, start in ((handing, "zeros"), (make_model(), "condition")):
-        with pytest.raises(ValueError, match="vector_start: expected .* for this model, got"):
+        with pytest.raises(ValueError, match=r"vector_start: expected .* for this model, got"):
             run(model, make_batch(3), vector_start=start)
+
+
+def test_a_model_with_the_vectors_of_its_condition_starts_with_them():
+    handing = make_model(replace(SMALL, vector_start="condition"))
+    assert resolve_vector_start(handing, solver="heun") == "condition"
+    assert resolve_vector_start(handing, solver="euler", requested="condition") == "condition"
+    for model, requested in ((handing, "randn"), (make_model(), "condition")):
+        with pytest.raises(ValueError, match="vector_start: this model was trained with"):
+            resolve_vector_start(model, solver="euler", requested=requested)
 
 
 def test_the_noise_follows_the_rollout_step(make_batch):
