@@ -8,12 +8,10 @@ from tito_fast.flows.diffusion import (
     score_from_velocity,
 )
 from tito_fast.flows.flow_matching import flow_matching_loss, interpolate
-from tito_fast.flows.noise_schedule import NOISE_SCHEDULES, NoiseSchedule, NoiseScheduleName
+from tito_fast.flows.noise_schedule import NoiseSchedule
 
 __all__ = [
-    "NOISE_SCHEDULES",
     "NoiseSchedule",
-    "NoiseScheduleName",
     "diffuse",
     "flow_matching_loss",
     "interpolate",
