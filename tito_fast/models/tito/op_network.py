@@ -238,7 +238,8 @@ def velocity(
         outputs = mlp(state.scalars, gate, precision=kernels.precision, backend=kernels.backend)
         # Of padded rows: a trajectory does not depend on what else is in its batch.
         read = linear_vectors(state.vectors, net.readout.v.weight)
-        return x_t + outputs * read.squeeze(-1)
+        readout: Tensor = outputs * read.squeeze(-1)
+        return x_t + readout
     stepped = readout_step(
         state.scalars,
         state.vectors,
