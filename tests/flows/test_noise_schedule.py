@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tito_fast.flows import NOISE_SCHEDULES, NoiseSchedule
+from tito_fast.flows import NoiseSchedule
+from tito_fast.types import NOISE_SCHEDULES
 
 
 @pytest.mark.parametrize("n_steps", [2, 17, 500, 1000])

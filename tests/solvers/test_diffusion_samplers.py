@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from tito_fast.flows import NOISE_SCHEDULES, NoiseSchedule
+from tito_fast.flows import NoiseSchedule
 from tito_fast.solvers import ddpm_sample, dpm_solver_sample
+from tito_fast.types import NOISE_SCHEDULES
 
 MEAN, STD = 0.8, 0.35
 

@@ -24,15 +24,13 @@ from tito_fast.flows.divergence import (
     velocity_and_divergence,
 )
 from tito_fast.flows.flow_matching import flow_matching_loss, interpolate
-from tito_fast.flows.noise_schedule import NOISE_SCHEDULES, NoiseSchedule, NoiseScheduleName
+from tito_fast.flows.noise_schedule import NoiseSchedule
 
 __all__ = [
-    "NOISE_SCHEDULES",
     "ExactDivergence",
     "HutchinsonDivergence",
     "LogDensity",
     "NoiseSchedule",
-    "NoiseScheduleName",
     "OdeSolver",
     "VelocityAndDivergence",
     "VelocityFunction",

@@ -23,15 +23,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from operator import mul
-from typing import Literal, Protocol, Self, cast, get_args
+from typing import Protocol, Self, cast
 
 import torch
 from torch import Tensor
 
+from tito_fast.types import NOISE_SCHEDULES, NoiseScheduleName
 from tito_fast.validation import check_at_least, check_choice
-
-NoiseScheduleName = Literal["sigmoid", "polynomial", "cosine"]
-NOISE_SCHEDULES: tuple[NoiseScheduleName, ...] = get_args(NoiseScheduleName)
 
 _SIGMOID_ENDS = (-8.0, -4.0)
 _POLYNOMIAL_OFFSET = 1e-4

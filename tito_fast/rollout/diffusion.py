@@ -1,17 +1,20 @@
 """One rollout step of a model that predicts noise: the reverse of a diffusion, from the state now."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from tito_fast.flows import NoiseSchedule
-from tito_fast.models.tito.model import Prepared, TitoModel
 from tito_fast.noise import NoiseSource
 from tito_fast.ops import center
-from tito_fast.solvers import DIFFUSION_SOLVERS, DiffusionSolverName, ddpm_sample, dpm_solver_sample
+from tito_fast.solvers import (
+    DIFFUSION_SOLVERS,
+    DiffusionSolverName,
+    NoiseField,
+    ddpm_sample,
+    dpm_solver_sample,
+)
 from tito_fast.types import VECTOR_STARTS, VectorStart
 from tito_fast.validation import check_at_least, check_choice
 
@@ -26,7 +29,7 @@ class DiffusionSettings:
         That of training.
     solver : "ddpm" | "dpm-solver++"
     n_steps : int or None
-        Evaluations of the network; None: every diffusion step, with ``ddpm`` only.
+        Evaluations of the network; None: as many as there are diffusion steps.
     vector_start : VectorStart
     center : bool
         Center the result per molecule. The released code does not: its samples drift, which nothing after
@@ -46,60 +49,54 @@ class DiffusionSettings:
         """Check ranges."""
         check_choice("solver", self.solver, DIFFUSION_SOLVERS)
         check_choice("vector_start", self.vector_start, VECTOR_STARTS)
-        if self.n_steps is not None:
-            check_at_least("n_steps", self.n_steps, 1)
-        elif self.solver != "ddpm":
-            raise ValueError(f"n_steps: expected a number of steps for {self.solver}, got None")
+        if self.n_steps is None:
+            return
+        check_at_least("ode_steps", self.n_steps, 1)
+        most = self.schedule.n_diffusion_steps
+        if self.solver == "ddpm" and self.n_steps > most:
+            raise ValueError(f"ode_steps: expected at most {most} for ddpm, got {self.n_steps}")
 
 
-def noise_transition(
-    model: TitoModel,
-    prepared: Prepared,
-    scaled_positions: Tensor,
+def reverse_diffusion(
+    field: NoiseField,
     *,
-    lag_time_ps: Tensor,
+    settings: DiffusionSettings,
     noise: NoiseSource,
     rollout_step: int,
-    settings: DiffusionSettings,
-    vectors: Callable[[int], Tensor | None],
-    temperature_k: Tensor | None = None,
+    batch_ptr: Tensor,
+    is_centered: bool,
 ) -> Tensor:
-    """Return a sample of the positions one lag later, as ``tito_fast.rollout.engine.transition`` does.
+    """Return what a diffusion made noise of: a sample of the positions, (n_atoms, 3), model units.
 
-    ``vectors`` are those that an evaluation of the network starts from, by its number.
+    Parameters
+    ----------
+    field : NoiseField
+        The network's prediction, for the state that the positions follow.
+    settings : DiffusionSettings
+    noise : NoiseSource
+    rollout_step : int
+        Part of the noise's counter.
+    batch_ptr : Tensor, shape (n_molecules + 1,), int64
+    is_centered : bool
+        Whether the model was trained with noise that is mean-free in each molecule.
     """
-    batch = prepared.batch
-    batch_ptr = batch.batch_ptr
-    conditioning = model.condition(prepared, scaled_positions, lag_time_ps)
-    shape = (batch.n_molecules,)
-
-    def field(x_d: Tensor, diffusion_step: float, evaluation: int) -> Tensor:
-        predicted = model.noise(
-            prepared,
-            conditioning,
-            x_d,
-            torch.full(shape, diffusion_step, dtype=x_d.dtype, device=x_d.device),
-            lag_time_ps,
-            vectors=vectors(evaluation),
-            temperature_k=temperature_k,
-        )
-        # Under autocast to bfloat16 the steps themselves stay in the state's type.
-        return predicted.to(x_d.dtype)
 
     def as_trained(values: Tensor) -> Tensor:
-        return center(values, batch_ptr=batch_ptr) if model.config.is_centered else values
+        return center(values, batch_ptr=batch_ptr) if is_centered else values
 
-    x_T = as_trained(noise.base(rollout_step))
+    def normals(evaluation: int) -> Tensor:
+        return as_trained(noise.diffusion(rollout_step, evaluation))
+
+    def predict(x_d: Tensor, diffusion_step: float, evaluation: int) -> Tensor:
+        # Under autocast to bfloat16 the steps themselves stay in the state's type.
+        return field(x_d, diffusion_step, evaluation).to(x_d.dtype)
+
+    start, schedule = as_trained(noise.base(rollout_step)), settings.schedule
     if settings.solver == "ddpm":
         x = ddpm_sample(
-            field,
-            x_T,
-            schedule=settings.schedule,
-            normals=lambda evaluation: as_trained(noise.diffusion(rollout_step, evaluation)),
-            n_steps=settings.n_steps,
+            predict, start, schedule=schedule, normals=normals, n_steps=settings.n_steps
         )
-    elif settings.n_steps is not None:
-        x = dpm_solver_sample(field, x_T, schedule=settings.schedule, n_steps=settings.n_steps)
     else:
-        raise ValueError(f"n_steps: expected a number of steps for {settings.solver}, got None")
+        n_steps = settings.n_steps or schedule.n_diffusion_steps
+        x = dpm_solver_sample(predict, start, schedule=schedule, n_steps=n_steps)
     return center(x, batch_ptr=batch_ptr) if settings.center else x

@@ -10,7 +10,7 @@ from tito_fast.validation import check_at_least
 class NoiseField(Protocol):
     """A prediction of the noise in ``x_d``."""
 
-    def __call__(self, x_d: Tensor, diffusion_step: float, evaluation: int) -> Tensor:
+    def __call__(self, x_d: Tensor, diffusion_step: float, evaluation: int, /) -> Tensor:
         """Return the noise, as ``x_d``; ``evaluation`` counts the calls of one sampling."""
         ...
 
