@@ -60,8 +60,8 @@ def dynamic_weight(lag_steps: Tensor | float, decay: Tensor | float) -> Tensor:
     >>> dynamic_weight(torch.tensor([0, 1, 2]), 0.5).tolist()
     [1.0, 0.5, 0.25]
     """
-    powers = torch.as_tensor(lag_steps).to(torch.float64)
-    bases = torch.as_tensor(decay, device=powers.device).to(torch.float64)
+    powers = torch.as_tensor(lag_steps, dtype=torch.float64)
+    bases = torch.as_tensor(decay, dtype=torch.float64, device=powers.device)
     check_decay(bases)
     if powers.numel() and not bool((powers >= 0).all()):
         raise ValueError(f"lag_steps: expected zero or more, got {powers.min().item():g}")
