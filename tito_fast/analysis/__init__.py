@@ -20,6 +20,8 @@ long trajectory), so that resampling is a new sum and never a new pass over fram
 ``convergence``         split R-hat, effective sample size, replica against replica
 ``resampling``          blocks, bootstrap
 ``baselines``           noise floor of MD, ideal sampler
+``decay``               time of the slowest process, with its interval
+``interpolation``       the interpolation of a Boltzmann prior that agrees with observables
 ``metric``              the five numbers of each metric
 ``geometry``            bond lengths, angles, contacts
 ``evaluation``          whole runs: :func:`tito_fast.evaluate`
