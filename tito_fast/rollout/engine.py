@@ -26,8 +26,9 @@ class FlowSettings:
         Name in ``tito_fast.solvers.SOLVERS``.
     time_grid : tuple of float
         From 0 to 1.
-    vector_start : "randn" | "randn_fixed" | "zeros"
-        ``randn``: new vectors at every evaluation; ``randn_fixed``: one draw per rollout step.
+    vector_start : "randn" | "randn_fixed" | "zeros" | "condition"
+        ``randn``: new vectors at every evaluation; ``randn_fixed``: one draw per rollout step;
+        ``condition``: those that the conditioning network hands over.
     base_std : float
         Standard deviation of the base density, model units.
     center : bool
@@ -57,16 +58,18 @@ def resolve_vector_start(
     Raises
     ------
     ValueError
-        If the model was trained with zeros and noise is asked for, or the other way round.
+        If the model was trained with zeros, or with the condition's vectors, and another start is asked
+        for, or the other way round.
     """
     trained = model.config.vector_start
     if requested is None:
         return "randn_fixed" if trained == "randn" and solver != "euler" else trained
     check_choice("vector_start", requested, VECTOR_STARTS)
-    if (requested == "zeros") != (trained == "zeros"):
+    noisy = ("randn", "randn_fixed")
+    if requested != trained and not (requested in noisy and trained in noisy):
         raise ValueError(
             f"vector_start: this model was trained with {trained}, got {requested}; "
-            f"use {'zeros' if trained == 'zeros' else 'randn or randn_fixed'}"
+            f"use {'randn or randn_fixed' if trained in noisy else trained}"
         )
     return requested
 
@@ -125,7 +128,7 @@ def transition(
         )
         if in_one_call is not None:
             return in_one_call
-    conditioning = model.condition(prepared, scaled_positions)
+    conditioning = model.condition(prepared, scaled_positions, lag_time_ps)
     vectors = _VectorStarts(model, noise, rollout_step, settings.vector_start, batch.n_atoms)
 
     def field(x_t: Tensor, flow_time: float, evaluation: int) -> Tensor:
@@ -171,14 +174,16 @@ class _VectorStarts:
     ) -> None:
         self._noise, self._rollout_step = noise, rollout_step
         self._fixed: Tensor | None = None
+        # The condition's vectors are the model's own.
+        self._is_given = vector_start == "condition"
         if vector_start == "zeros":
             shape = (n_atoms, 3, model.config.n_features)
             self._fixed = torch.zeros(shape, dtype=model.dtype, device=model.device)
         elif vector_start == "randn_fixed":
             self._fixed = noise.vector_start(rollout_step, 0)
 
-    def __call__(self, evaluation: int) -> Tensor:
-        if self._fixed is not None:
+    def __call__(self, evaluation: int) -> Tensor | None:
+        if self._is_given or self._fixed is not None:
             return self._fixed
         return self._noise.vector_start(self._rollout_step, evaluation)
 

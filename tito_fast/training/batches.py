@@ -45,7 +45,8 @@ class TrainingBatch:
     temperature_k : Tensor, shape (n_molecules,), or None
         None for a model without temperature.
     epsilon : Tensor, shape (n_atoms, 3)
-    vectors : Tensor, shape (n_atoms, 3, n_features)
+    vectors : Tensor, shape (n_atoms, 3, n_features), or None
+        None where the condition hands them over.
     share : float
         Atoms here over atoms of the step on all processes.
     """
@@ -58,7 +59,7 @@ class TrainingBatch:
     lag_time_ps: Tensor
     temperature_k: Tensor | None
     epsilon: Tensor
-    vectors: Tensor
+    vectors: Tensor | None
     share: float
 
 
@@ -140,9 +141,10 @@ class BatchSource:
         if self._temperature_k is not None:
             temperature_k = upload(self._temperature_k[pairs.trajectory_idx], device).to(dtype)
         n_features = model.config.n_features
+        vectors: Tensor | None = None
         if model.config.vector_start == "zeros":
             vectors = torch.zeros((batch.n_atoms, 3, n_features), device=device, dtype=dtype)
-        else:
+        elif model.config.vector_start != "condition":
             drawn = noise.normal(_VECTOR_STREAM, 3 * n_features, device=device)
             vectors = drawn.view(-1, 3, n_features).to(dtype)
         return TrainingBatch(
@@ -191,7 +193,7 @@ def batch_loss(
     prepared = model.prepare(drawn.batch, backend=backend)
     velocity = model.velocity(
         prepared,
-        model.condition(prepared, drawn.scaled_current),
+        model.condition(prepared, drawn.scaled_current, drawn.lag_time_ps),
         x_t,
         drawn.flow_time,
         drawn.lag_time_ps,

@@ -10,6 +10,7 @@ from torch.nn import Parameter  # noqa: TC002
 from tito_fast.flows import interpolate
 from tito_fast.models.tito import op_network
 from tito_fast.models.tito.model import TitoModel
+from tito_fast.models.tito.network import n_encodings
 from tito_fast.models.tito.static_graph import StaticGraph, StaticShape, captured, fill
 from tito_fast.precision import product_precision
 from tito_fast.training.batches import TrainingBatch
@@ -72,14 +73,16 @@ class _StepPlan:
         self._model, self._static, self._sigma = model, static, sigma
         config, weight = model.config, next(model.network.parameters())
         n_atoms, _, n_molecules = static.shape
-        n_encodings = 3 if config.has_temperature else 2
         self._current, self._x_0, self._x_1, self._epsilon = (
             weight.new_zeros((n_atoms, 3), requires_grad=False) for _ in range(4)
         )
-        self._vectors = weight.new_zeros((n_atoms, 3, config.n_features), requires_grad=False)
+        # None: the condition's own.
+        self._vectors: Tensor | None = None
+        if config.vector_start != "condition":
+            self._vectors = weight.new_zeros((n_atoms, 3, config.n_features), requires_grad=False)
         self._flow_time = weight.new_zeros((n_molecules,), requires_grad=False)
         self._encodings = weight.new_zeros(
-            (n_molecules, n_encodings * config.n_features), requires_grad=False
+            (n_molecules, n_encodings(config) * config.n_features), requires_grad=False
         )
         # Of each atom in the loss: nothing of those that fill up.
         self._atom_weight = weight.new_zeros((n_atoms,), requires_grad=False)
@@ -100,7 +103,8 @@ class _StepPlan:
         fill(self._x_0, drawn.x_0)
         fill(self._x_1, drawn.x_1)
         fill(self._epsilon, drawn.epsilon)
-        fill(self._vectors, drawn.vectors)
+        if self._vectors is not None and drawn.vectors is not None:
+            fill(self._vectors, drawn.vectors)
         fill(self._flow_time, drawn.flow_time)
         encodings = self._model.network.encode(
             drawn.flow_time, drawn.lag_time_ps, drawn.temperature_k
@@ -154,7 +158,8 @@ class _StepPlan:
             sigma=self._sigma,
         )
         packed = op_network.pack(network, graph.kernels)
-        features = op_network.condition(network, graph, self._current, packed=packed)
+        current = self._current if network.config.is_conditional else None
+        features = op_network.condition(network, graph, current, packed=packed)
         velocity = op_network.velocity(
             network,
             graph,
@@ -182,4 +187,6 @@ def plans_problem(model: TitoModel) -> str:
     """Return why steps on ``model`` cannot be planned, or an empty string."""
     if model.config.scaled_cutoff is not None:
         return "with a cutoff the graph changes with the batch"
+    if model.config.objective != "velocity" or model.config.lag_in != "velocity":
+        return "planned steps are those of a velocity with the lag in the velocity network"
     return ""

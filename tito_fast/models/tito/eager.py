@@ -15,7 +15,7 @@ included: no index of an edge is ever read. What the algebra saves, each exactly
 Works on every device and dtype, with autograd.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -89,7 +89,8 @@ class EagerConditioning:
     nothing can be computed ahead.
     """
 
-    scaled_positions: Tensor  # (n_atoms, 3) in tile order
+    scaled_positions: Tensor | None  # (n_atoms, 3) in tile order; None without a condition
+    lag_encoding: Tensor | None  # (n_molecules, F)
     weights: _VelocityWeights
     features: "_Features | None"
 
@@ -100,6 +101,7 @@ class _Features(NamedTuple):
     projection: Tensor  # (n_atoms, F): share of the velocity network's first linear
     edges: list[Tensor]  # per tile (rows, F); rows are n_edges, then padding
     edge_shares: list[Tensor]  # per tile (rows, width): W_e e of the first velocity layer
+    vectors: Tensor | None  # (n_atoms, 3, F), where they are the velocity network's start
 
 
 class _Work(NamedTuple):
@@ -133,15 +135,21 @@ def prepare(network: TitoNetwork, batch: MoleculeBatch) -> EagerTables:
 
 
 def condition(
-    network: TitoNetwork, tables: EagerTables, scaled_positions: Tensor
+    network: TitoNetwork,
+    tables: EagerTables,
+    scaled_positions: Tensor | None,
+    *,
+    lag_encoding: Tensor | None,
 ) -> EagerConditioning:
     """Run the conditioning network over the state at t."""
-    positions = _take(scaled_positions, tables.atom_order)
-    weights = _velocity_weights(network)
+    positions = None
+    if scaled_positions is not None:
+        positions = _take(scaled_positions, tables.atom_order)
+    conditioning = EagerConditioning(positions, lag_encoding, _velocity_weights(network), None)
     if network.config.scaled_cutoff is not None:
-        return EagerConditioning(positions, weights, None)
-    features = _condition_features(network, tables, weights, positions, graph_of=())
-    return EagerConditioning(positions, weights, features)
+        return conditioning
+    features = _condition_features(network, tables, conditioning, graph_of=())
+    return replace(conditioning, features=features)
 
 
 def velocity(
@@ -151,17 +159,19 @@ def velocity(
     x_t: Tensor,
     *,
     encodings: list[Tensor],
-    vectors: Tensor,
+    vectors: Tensor | None,
 ) -> Tensor:
-    """Return ``center(x_t + readout)``, (n_atoms, 3), model units."""
-    x, v = _take(x_t, tables.atom_order), _take(vectors, tables.atom_order)
+    """Return ``x_t + readout``, centered where the model is, (n_atoms, 3), model units."""
+    x = _take(x_t, tables.atom_order)
     weights, features = conditioning.weights, conditioning.features
     graph_of: tuple[Tensor, ...] = ()
     if features is None:
-        graph_of = (conditioning.scaled_positions, x)
-        features = _condition_features(
-            network, tables, weights, conditioning.scaled_positions, graph_of=graph_of
-        )
+        current = conditioning.scaled_positions
+        graph_of = (x,) if current is None else (current, x)
+        features = _condition_features(network, tables, conditioning, graph_of=graph_of)
+    v = features.vectors if vectors is None else _take(vectors, tables.atom_order)
+    if v is None:
+        raise RuntimeError("vectors: expected those of the condition, got none")
     work = _work(network, tables, x, weights.layers[0][0], graph_of=graph_of)
     times = linear(torch.cat(encodings, dim=-1), weights.combine_times, weights.combine.first[1])
     scalars = mlp_tail(weights.combine, features.projection + times[tables.batch_idx])
@@ -177,7 +187,10 @@ def velocity(
         scalars, v = _add_nodes(message, scalars, v, sums)
         scalars, v = _update(update, scalars, v)
     x = x + _readout_vector(weights.readout, scalars, v)
-    return center(_take(x, tables.atom_place), batch_ptr=tables.batch.batch_ptr)
+    output = _take(x, tables.atom_place)
+    if not network.config.is_centered:
+        return output
+    return center(output, batch_ptr=tables.batch.batch_ptr)
 
 
 def _velocity_weights(network: TitoNetwork) -> _VelocityWeights:
@@ -201,38 +214,61 @@ def _velocity_weights(network: TitoNetwork) -> _VelocityWeights:
 def _condition_features(
     network: TitoNetwork,
     tables: EagerTables,
-    weights: _VelocityWeights,
-    positions: Tensor,
+    conditioning: EagerConditioning,
     *,
     graph_of: tuple[Tensor, ...],
 ) -> _Features:
-    net, n_features = network.condition, network.config.n_features
+    net, config, positions = network.condition, network.config, conditioning.scaled_positions
     scalars = net.atom_embedding(tables.atomic_numbers)
-    vectors = scalars.new_zeros((scalars.shape[0], 3, n_features))
-    edges = [pad_rows(net.bond_embedding(tile.edge_type)) for tile in tables.tiles]
+    if conditioning.lag_encoding is not None:
+        lag_encoding = conditioning.lag_encoding[tables.batch_idx]
+        scalars = run_mlp(mlp_weights(net.combine), torch.cat([scalars, lag_encoding], dim=-1))
+    if config.message == "edge":
+        edges = [pad_rows(net.bond_embedding(tile.edge_type)) for tile in tables.tiles]
+    else:
+        edges = [scalars.new_zeros((tile.n_edges, 0)) for tile in tables.tiles]
+    vectors = scalars.new_zeros((scalars.shape[0], 3, config.n_features))
+    if positions is None:
+        return _handed_over(conditioning.weights, scalars, edges, None)
+    hands_over_vectors = config.vector_start == "condition"
+    # Where the first φ reads embeddings alone it is a table.
+    has_table = config.message == "edge" and conditioning.lag_encoding is None
+    every = [GATE, DIRECTION, SCALARS, CROSS, EDGES]
     # No vectors yet: nothing to gate, nothing to cross.
-    message = message_weights(net.layers.first_message, [DIRECTION, SCALARS, EDGES])
+    first = [DIRECTION, SCALARS, EDGES] if has_table else every
+    message = message_weights(net.layers.first_message, first)
     work = _work(network, tables, positions, message, graph_of=graph_of)
     for index, layer in enumerate(net.layers):
-        if index == 0:
+        if index == 0 and has_table:
             atoms = net.atom_embedding(tables.kinds.atomic_numbers)
             bonds = net.bond_embedding(tables.kinds.bond_types)
             sums = _first_sums(message, atoms, bonds, work)
         else:
-            message = message_weights(layer.message, [GATE, DIRECTION, SCALARS, CROSS, EDGES])
+            message = message_weights(layer.message, every)
             edge_shares = [_edge_share(message, tile_edges) for tile_edges in edges]
             sums = _sums(message, work, scalars, vectors, edge_shares, owns_shares=True)
         edges = _add_edges(message, edges, sums, owns_edges=True)
         scalars, vectors = _add_nodes(message, scalars, vectors, sums)
         is_last = index + 1 == len(net.layers)
-        update = update_weights(layer.update, wants_vectors=not is_last)
+        update = update_weights(layer.update, wants_vectors=hands_over_vectors or not is_last)
         scalars, vectors = _update(update, scalars, vectors)
-    # Only the scalars of the readout are handed over.
-    scalars = run_mlp(mlp_weights(net.readout.mlp, rows=slice(0, n_features)), scalars)
+    if not hands_over_vectors:
+        scalars = run_mlp(mlp_weights(net.readout.mlp, rows=slice(0, config.n_features)), scalars)
+        return _handed_over(conditioning.weights, scalars, edges, None)
+    scalars, gate = run_mlp(mlp_weights(net.readout.mlp), scalars).chunk(2, dim=-1)
+    vectors = gate.unsqueeze(1) * linear_vectors(vectors, net.readout.v.weight)
+    return _handed_over(conditioning.weights, scalars, edges, vectors)
+
+
+def _handed_over(
+    weights: _VelocityWeights, scalars: Tensor, edges: list[Tensor], vectors: Tensor | None
+) -> _Features:
+    n_features = scalars.shape[1]
     return _Features(
         projection=linear(scalars, weights.combine.first[0][:, :n_features]),
         edges=edges,
         edge_shares=[_edge_share(weights.layers[0][0], tile_edges) for tile_edges in edges],
+        vectors=vectors,
     )
 
 
@@ -258,7 +294,9 @@ def _work(
 
 
 def _edge_share(message: MessageWeights, edges: Tensor) -> Tensor:
-    """Return the edges' share of φ's first linear, (rows, width)."""
+    """Return the edges' share of φ's first linear, (rows, width); of edges without features nothing."""
+    if message.edge is None:
+        return edges
     if message.reduction is not None:
         edges = linear(edges, *message.reduction.reduce_edges)
     return linear(edges, message.edge)
@@ -278,19 +316,19 @@ def _sums(
         scalars = linear(scalars, *message.reduction.reduce_scalars)
         vectors = linear_vectors(vectors, message.reduction.reduce_vectors)
     width = message.width
-    source_share = linear(scalars, message.source, message.phi.first[1])
+    if message.edge is None:
+        of_atoms = _phi_of_atoms(message, scalars)
+    else:
+        of_atoms = linear(scalars, message.source, message.phi.first[1])
     sums = []
     for (tile, geometry, encoding), edge_share in zip(work, edge_shares, strict=True):
-        b, n, n_edges = tile.n_molecules, tile.n_atoms, tile.n_edges
-        share = source_share[tile.atoms].view(b, 1, n, width)
-        if edge_share.requires_grad or share.requires_grad:
-            hidden = (edge_share.view(b, n, n, width) + share).view(n_edges, width)
+        b, n = tile.n_molecules, tile.n_atoms
+        here = of_atoms[tile.atoms]
+        if message.edge is None:
+            phi = here.view(b, 1, n, -1).expand(b, n, n, -1).reshape(tile.n_edges, -1)
         else:
-            hidden = edge_share if owns_shares else edge_share.clone()
-            hidden[:n_edges].view(b, n, n, width).add_(share)
-        product = _times_filter(
-            message, mlp_tail(message.phi, hidden)[:n_edges], encoding, geometry
-        )
+            phi = _phi_of_edges(message, tile, here, edge_share, owns_share=owns_shares)
+        product = _times_filter(message, phi, encoding, geometry)
         wants_edges = product.shape[1] == 5 * width
         blocks = [width, 3 * width, width] if wants_edges else [width, 3 * width]
         gate, to_sum, *de = torch.split(product, blocks, dim=1)
@@ -308,6 +346,31 @@ def _sums(
             )
         )
     return sums
+
+
+def _phi_of_edges(
+    message: MessageWeights,
+    tile: Tile,
+    source_share: Tensor,
+    edge_share: Tensor,
+    *,
+    owns_share: bool,
+) -> Tensor:
+    """Return φ of every edge of a tile, from the shares of its first linear."""
+    b, n, n_edges, width = tile.n_molecules, tile.n_atoms, tile.n_edges, message.width
+    share = source_share.view(b, 1, n, width)
+    if edge_share.requires_grad or share.requires_grad:
+        hidden = (edge_share.view(b, n, n, width) + share).view(n_edges, width)
+    else:
+        hidden = edge_share if owns_share else edge_share.clone()
+        hidden[:n_edges].view(b, n, n, width).add_(share)
+    return mlp_tail(message.phi, hidden)[:n_edges]
+
+
+def _phi_of_atoms(message: MessageWeights, scalars: Tensor) -> Tensor:
+    """Return φ of every source, its scale already times the scalars that it scales."""
+    gate, direction, scale, cross = run_mlp(message.phi, scalars).chunk(4, dim=-1)
+    return torch.cat([gate, direction, scale * scalars, cross], dim=-1)
 
 
 def _first_sums(
@@ -352,6 +415,8 @@ def _add_edges(
     message: MessageWeights, edges: list[Tensor], sums: list[_Sums], *, owns_edges: bool
 ) -> list[Tensor]:
     """Return ``e + de`` per tile; ``owns_edges`` allows to overwrite the edges."""
+    if message.edge is None:
+        return edges
     new_edges = []
     for tile_edges, each in zip(edges, sums, strict=True):
         added = each.edges

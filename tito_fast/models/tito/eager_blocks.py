@@ -48,7 +48,9 @@ def mlp_tail(mlp: MlpWeights, hidden: Tensor) -> Tensor:
     return result if padded is hidden else result[:n_rows]
 
 
-def _norm_silu(norm: tuple[Tensor, Tensor, float], hidden: Tensor) -> Tensor:
+def _norm_silu(norm: tuple[Tensor, Tensor, float] | None, hidden: Tensor) -> Tensor:
+    if norm is None:
+        return functional.silu(hidden)
     weight, bias, eps = norm
     hidden = functional.layer_norm(hidden, weight.shape, weight, bias, eps)
     return functional.silu(hidden, inplace=not hidden.requires_grad)

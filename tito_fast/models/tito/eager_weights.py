@@ -6,18 +6,18 @@ Reading a parameter through nested modules costs microseconds, several hundred t
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tito_fast.models.tito.layers import Message, Mlp, Readout, Update
+from tito_fast.models.tito.layers import Message, Mlp, Readout, Update, filter_first_linear
 
 
 class MlpWeights(NamedTuple):
-    """Linear, norm, SiLU, linear, norm, SiLU, linear."""
+    """Linear, norm, SiLU, linear, norm, SiLU, linear; the norms are None without."""
 
     first: tuple[Tensor, Tensor]  # weight, bias
-    first_norm: tuple[Tensor, Tensor, float]  # weight, bias, eps
+    first_norm: tuple[Tensor, Tensor, float] | None  # weight, bias, eps
     second: tuple[Tensor, Tensor]
-    second_norm: tuple[Tensor, Tensor, float]
+    second_norm: tuple[Tensor, Tensor, float] | None
     last: tuple[Tensor, Tensor]
 
 
@@ -27,7 +27,7 @@ class MessageWeights(NamedTuple):
     width: int
     distance_length: float
     source: Tensor  # (width, width): share of φ's first linear that reads the source's scalars
-    edge: Tensor  # (width, width): share that reads the edge
+    edge: Tensor | None  # (width, width): share that reads the edge; None without edge features
     phi: MlpWeights
     filter: MlpWeights
     reduction: "Reduction | None"
@@ -58,7 +58,7 @@ class ReadoutWeights(NamedTuple):
     vectors: Tensor
 
 
-# Blocks of a message's last linears: gate, direction, scalars, edges, cross.
+# Blocks of a message's last linears: gate, direction, scalars, edges (where they have features), cross.
 GATE, DIRECTION, SCALARS, EDGES, CROSS = range(5)
 
 
@@ -66,13 +66,17 @@ def message_weights(message: Message, blocks: list[int]) -> MessageWeights:
     """Return a message's weights with only ``blocks`` of its last linears, in that order."""
     width = message.width
     first = message.phi.linears[0].weight
+    if not message.has_edge_features:
+        blocks = [block - int(block > EDGES) for block in blocks if block != EDGES]
+    filter_weights = _mlp(message.filter, _blocks(message.filter, blocks, width))
     return MessageWeights(
         width=width,
         distance_length=message.distance_length,
         source=first[:, :width],
-        edge=first[:, width:],
+        edge=first[:, width:] if message.has_edge_features else None,
         phi=_mlp(message.phi, _blocks(message.phi, blocks, width)),
-        filter=_mlp(message.filter, _blocks(message.filter, blocks, width)),
+        # Distances are encoded from rank 1 on.
+        filter=filter_weights._replace(first=filter_first_linear(message)),
         reduction=_reduction(message) if message.is_reduced else None,
     )
 
@@ -99,19 +103,23 @@ def mlp_weights(mlp: Mlp, *, rows: slice = slice(None)) -> MlpWeights:
 
 def _mlp(mlp: Mlp, last: tuple[Tensor, Tensor]) -> MlpWeights:
     first, second, _ = mlp.linears
-    first_norm, second_norm = mlp.norms
+    first_norm, second_norm = mlp.norms or (None, None)
     return MlpWeights(
         first=(first.weight, first.bias),
-        first_norm=(first_norm.weight, first_norm.bias, first_norm.eps),
+        first_norm=_norm(first_norm),
         second=(second.weight, second.bias),
-        second_norm=(second_norm.weight, second_norm.bias, second_norm.eps),
+        second_norm=_norm(second_norm),
         last=last,
     )
 
 
+def _norm(norm: nn.LayerNorm | None) -> tuple[Tensor, Tensor, float] | None:
+    return None if norm is None else (norm.weight, norm.bias, norm.eps)
+
+
 def _blocks(mlp: Mlp, blocks: list[int], width: int) -> tuple[Tensor, Tensor]:
     last = mlp.linears[2]
-    weight, bias = last.weight.view(5, width, width), last.bias.view(5, width)
+    weight, bias = last.weight.view(-1, width, width), last.bias.view(-1, width)
     return (
         torch.cat([weight[block] for block in blocks]),
         torch.cat([bias[block] for block in blocks]),

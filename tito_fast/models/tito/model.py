@@ -13,10 +13,9 @@ from tito_fast.data.molecule import Molecule
 from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito import eager, native, native_network, reference, triton
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
-from tito_fast.models.tito.layers import positional_encoding
-from tito_fast.models.tito.network import FLOW_TIME_LENGTH, TitoNetwork, initialize
+from tito_fast.models.tito.network import TitoNetwork, initialize
 from tito_fast.models.tito.step import StepNoise, StepSettings
-from tito_fast.types import BACKENDS, Backend
+from tito_fast.types import BACKENDS, Backend, Objective
 from tito_fast.units import format_time
 from tito_fast.validation import check_choice, check_shape
 
@@ -145,11 +144,45 @@ class TitoModel:
         name = resolve_model_backend(backend, self.network)
         return Prepared(name, batch, _BACKEND_MODULES[name].prepare(self.network, batch))
 
-    def condition(self, prepared: Prepared, scaled_positions: Tensor) -> Conditioning:
-        """Return what the velocity needs to know of the current state, (n_atoms, 3): once per rollout step."""
-        check_shape("scaled_positions", scaled_positions, (prepared.batch.n_atoms, 3))
+    def condition(
+        self,
+        prepared: Prepared,
+        scaled_positions: Tensor | None,
+        lag_time_ps: Tensor | None = None,
+    ) -> Conditioning:
+        """Return what the velocity, or the noise, needs to know of the current state: once per rollout step.
+
+        Parameters
+        ----------
+        prepared : Prepared
+        scaled_positions : Tensor, shape (n_atoms, 3), or None
+            State at t; not read without a condition (``config.is_conditional``), where None will do.
+        lag_time_ps : Tensor, shape (n_molecules,), or None
+            Read where the lag enters the conditioning network (``config.lag_in``).
+
+        Raises
+        ------
+        ValueError
+            If a shape is another, or what the network reads is None.
+        """
+        batch, config = prepared.batch, self.config
+        lag_encoding = None
+        if not config.is_conditional:
+            scaled_positions = None
+        elif scaled_positions is None:
+            raise ValueError("scaled_positions: expected the state at t for this model, got None")
+        else:
+            check_shape("scaled_positions", scaled_positions, (batch.n_atoms, 3))
+        if config.lag_in == "condition":
+            if lag_time_ps is not None:
+                check_shape("lag_time_ps", lag_time_ps, (batch.n_molecules,))
+            lag_encoding = self.network.encode_lag(lag_time_ps)
         module = _BACKEND_MODULES[prepared.backend]
-        return Conditioning(module.condition(self.network, prepared.tables, scaled_positions))
+        return Conditioning(
+            module.condition(
+                self.network, prepared.tables, scaled_positions, lag_encoding=lag_encoding
+            )
+        )
 
     def velocity(
         self,
@@ -157,12 +190,12 @@ class TitoModel:
         conditioning: Conditioning,
         x_t: Tensor,
         flow_time: Tensor,
-        lag_time_ps: Tensor,
+        lag_time_ps: Tensor | None,
         *,
-        vectors: Tensor,
+        vectors: Tensor | None = None,
         temperature_k: Tensor | None = None,
     ) -> Tensor:
-        """Return the velocity field at ``x_t``, centred per molecule.
+        """Return the velocity field at ``x_t``, centred per molecule where the model is.
 
         Parameters
         ----------
@@ -171,35 +204,120 @@ class TitoModel:
         x_t : Tensor, shape (n_atoms, 3)
         flow_time : Tensor, shape (n_molecules,)
             In [0, 1].
-        lag_time_ps : Tensor, shape (n_molecules,)
-        vectors : Tensor, shape (n_atoms, 3, n_features)
-            Start of the vector features: normal, or zeros (``config.vector_start``).
+        lag_time_ps : Tensor, shape (n_molecules,), or None
+            Read where the lag enters the velocity network; None will do where it enters the conditioning
+            network (``config.lag_in``) or there is none (``config.is_conditional``).
+        vectors : Tensor, shape (n_atoms, 3, n_features), or None
+            Start of the vector features: normal, or zeros (``config.vector_start``). With the start
+            "condition" they are the conditioning's own, and this must be None.
         temperature_k : Tensor, shape (n_molecules,), or None
 
         Returns
         -------
         Tensor, shape (n_atoms, 3)
 
+        Raises
+        ------
+        ValueError
+            If the model predicts noise, a shape is another, or what the network reads is None.
+
         References
         ----------
         TITO, arXiv:2510.07589, eq. for the flow-matching vector field; released code at 97949de.
         """
+        self._check_objective("velocity")
+        check_shape("flow_time", flow_time, (prepared.batch.n_molecules,))
+        return self._evaluate(
+            prepared, conditioning, x_t, (flow_time, lag_time_ps, temperature_k), vectors
+        )
+
+    def noise(
+        self,
+        prepared: Prepared,
+        conditioning: Conditioning,
+        x_d: Tensor,
+        diffusion_step: Tensor,
+        lag_time_ps: Tensor | None,
+        *,
+        vectors: Tensor | None = None,
+        temperature_k: Tensor | None = None,
+    ) -> Tensor:
+        """Return the noise that a model of a diffusion predicts in ``x_d``: ``x_d + readout``.
+
+        Parameters
+        ----------
+        prepared, conditioning
+            From ``prepare`` and ``condition``.
+        x_d : Tensor, shape (n_atoms, 3)
+            State after ``diffusion_step`` steps of the diffusion.
+        diffusion_step : Tensor, shape (n_molecules,)
+            In [0, ``config.n_diffusion_steps``]; solvers take it between whole steps too.
+        lag_time_ps, vectors, temperature_k
+            As in ``velocity``.
+
+        Returns
+        -------
+        Tensor, shape (n_atoms, 3)
+
+        Raises
+        ------
+        ValueError
+            If the model predicts a velocity, a shape is another, or what the network reads is None.
+
+        References
+        ----------
+        ITO, arXiv:2305.18046; BoPITO, arXiv:2410.10605.
+        """
+        self._check_objective("noise")
+        check_shape("diffusion_step", diffusion_step, (prepared.batch.n_molecules,))
+        return self._evaluate(
+            prepared, conditioning, x_d, (diffusion_step, lag_time_ps, temperature_k), vectors
+        )
+
+    def _evaluate(
+        self,
+        prepared: Prepared,
+        conditioning: Conditioning,
+        x: Tensor,
+        inputs: tuple[Tensor, Tensor | None, Tensor | None],
+        vectors: Tensor | None,
+    ) -> Tensor:
+        """Run the velocity network; ``inputs`` are time, lag and temperature of the molecules."""
         batch = prepared.batch
-        check_shape("x_t", x_t, (batch.n_atoms, 3))
-        check_shape("flow_time", flow_time, (batch.n_molecules,))
-        check_shape("lag_time_ps", lag_time_ps, (batch.n_molecules,))
-        check_shape("vectors", vectors, (batch.n_atoms, 3, self.config.n_features))
-        encodings = self.network.encode(flow_time, lag_time_ps, temperature_k)
+        check_shape("x_t", x, (batch.n_atoms, 3))
+        time, lag_time_ps, temperature_k = inputs
+        if lag_time_ps is not None:
+            check_shape("lag_time_ps", lag_time_ps, (batch.n_molecules,))
+        if self.config.vector_start == "condition":
+            if vectors is not None:
+                raise ValueError(
+                    "vectors: expected None for a model whose condition hands them over, got a value"
+                )
+        elif vectors is None:
+            raise ValueError(
+                f"vectors: expected a start ({self.config.vector_start}) for this model, got None"
+            )
+        else:
+            check_shape("vectors", vectors, (batch.n_atoms, 3, self.config.n_features))
+        encodings = self.network.encode(time, lag_time_ps, temperature_k)
         module = _BACKEND_MODULES[prepared.backend]
-        velocity: Tensor = module.velocity(
+        result: Tensor = module.velocity(
             self.network,
             prepared.tables,
             conditioning.features,
-            x_t,
+            x,
             encodings=encodings,
             vectors=vectors,
         )
-        return velocity
+        return result
+
+    def _check_objective(self, wanted: Objective) -> None:
+        objective = self.config.objective
+        if objective != wanted:
+            raise ValueError(
+                f"model: expected one that predicts a {wanted}, got one that predicts a {objective}; "
+                f"use TitoModel.{objective}"
+            )
 
     @torch.no_grad()
     def rollout_step(
@@ -227,10 +345,16 @@ class TitoModel:
         -------
         Tensor, shape (n_atoms, 3), or None
 
+        Raises
+        ------
+        ValueError
+            If the model predicts noise.
+
         Notes
         -----
         Bit for bit what the solver's steps over :meth:`velocity` give, in one call without the interpreter's lock.
         """
+        self._check_objective("velocity")
         step = _WHOLE_STEPS.get(prepared.backend)
         if step is None:
             return None
@@ -239,10 +363,13 @@ class TitoModel:
         _, *molecule_encodings = self.network.encode(
             torch.zeros_like(lag_time_ps), lag_time_ps, temperature_k
         )
+        has_lag = self.config.lag_in == "condition"
+        lag_encoding = self.network.encode_lag(lag_time_ps) if has_lag else None
         return step(
             self.network,
             prepared.tables,
             scaled_positions,
+            lag_encoding=lag_encoding,
             time_encodings=time_encodings,
             molecule_encodings=molecule_encodings,
             noise=noise,
@@ -254,9 +381,7 @@ class TitoModel:
         key = (settings, like.dtype, like.device)
         if key not in self._times:
             times = torch.tensor(settings.evaluation_times(), dtype=like.dtype, device=like.device)
-            self._times[key] = positional_encoding(
-                times, n_features=self.config.n_features, length=FLOW_TIME_LENGTH
-            )
+            self._times[key] = self.network.encode_times(times)
         return self._times[key]
 
     def check_molecules(self, molecules: Iterable[Molecule]) -> None:

@@ -18,7 +18,7 @@ from tito_fast.errors import BackendUnavailableError
 from tito_fast.models.tito import op_network
 from tito_fast.models.tito.graph import EdgeList, complete_edges
 from tito_fast.models.tito.layers import N_ATOM_TYPES, N_BOND_TYPES
-from tito_fast.models.tito.native_network import packed_network, problem
+from tito_fast.models.tito.native_network import is_one_call, packed_network, problem
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.types import VECTOR_STARTS
@@ -62,7 +62,8 @@ class NativeConditioning:
     interpolant.
     """
 
-    scaled_positions: Tensor
+    scaled_positions: Tensor | None
+    lag_encoding: Tensor | None
     features: _Features | None
     differentiable: op_network.Features | None
 
@@ -83,16 +84,25 @@ def prepare(network: TitoNetwork, batch: MoleculeBatch) -> NativeTables:
 
 
 def condition(
-    network: TitoNetwork, tables: NativeTables, scaled_positions: Tensor
+    network: TitoNetwork,
+    tables: NativeTables,
+    scaled_positions: Tensor | None,
+    *,
+    lag_encoding: Tensor | None,
 ) -> NativeConditioning:
     """Run the conditioning network over the state at t."""
-    _check_dtypes(network, scaled_positions=scaled_positions)
+    inputs = [each for each in (scaled_positions, lag_encoding) if each is not None]
+    if scaled_positions is not None:
+        _check_dtypes(network, scaled_positions=scaled_positions)
     if network.config.scaled_cutoff is not None:
-        return NativeConditioning(scaled_positions, None, None)
-    if _wants_gradient(network, scaled_positions):
-        features = op_network.condition(network, tables.graph, scaled_positions)
-        return NativeConditioning(scaled_positions, None, features)
-    return NativeConditioning(scaled_positions, _features(network, tables, scaled_positions), None)
+        return NativeConditioning(scaled_positions, lag_encoding, None, None)
+    if _takes_ops(network, *inputs):
+        features = op_network.condition(
+            network, tables.graph, scaled_positions, lag_encoding=lag_encoding
+        )
+        return NativeConditioning(scaled_positions, lag_encoding, None, features)
+    here = _features(network, tables, scaled_positions)
+    return NativeConditioning(scaled_positions, lag_encoding, here, None)
 
 
 def velocity(
@@ -102,20 +112,22 @@ def velocity(
     x_t: Tensor,
     *,
     encodings: list[Tensor],
-    vectors: Tensor,
+    vectors: Tensor | None,
 ) -> Tensor:
-    """Return ``center(x_t + readout)``, (n_atoms, 3), model units."""
-    _check_dtypes(network, x_t=x_t, vectors=vectors)
-    current = conditioning.scaled_positions
-    if _wants_gradient(network, x_t, vectors, current, *encodings):
+    """Return ``x_t + readout``, centered where the model is, (n_atoms, 3), model units."""
+    _check_dtypes(network, x_t=x_t)
+    if vectors is not None:
+        _check_dtypes(network, vectors=vectors)
+    current, lag_encoding = conditioning.scaled_positions, conditioning.lag_encoding
+    inputs = [each for each in (x_t, vectors, current, lag_encoding) if each is not None]
+    if _takes_ops(network, *inputs, *encodings):
         features, graph = conditioning.differentiable, tables.graph
         if network.config.scaled_cutoff is not None:
-            graph = op_network.cutoff_graph(
-                network, tables.batch, tables.edges, _KERNELS, current.detach(), x_t.detach()
-            )
+            frames = [each.detach() for each in (current, x_t) if each is not None]
+            graph = op_network.cutoff_graph(network, tables.batch, tables.edges, _KERNELS, *frames)
             features = None
         if features is None:
-            features = op_network.condition(network, graph, current)
+            features = op_network.condition(network, graph, current, lag_encoding=lag_encoding)
         return op_network.velocity(
             network,
             graph,
@@ -145,20 +157,27 @@ def rollout_step(
     tables: NativeTables,
     scaled_positions: Tensor,
     *,
+    lag_encoding: Tensor | None,
     time_encodings: Tensor,
     molecule_encodings: list[Tensor],
     noise: StepNoise,
     settings: StepSettings,
-) -> Tensor:
+) -> Tensor | None:
     """Return the positions one lag later, (n_atoms, 3): conditioning, all solver stages and noise in one call.
+
+    None where the network is not one call: where the lag enters the conditioning network.
 
     Parameters
     ----------
+    lag_encoding : Tensor, shape (n_molecules, F), or None
+        What the conditioning network reads.
     time_encodings : Tensor, shape (n_evaluations, F)
         Of the flow time of each evaluation.
     molecule_encodings : list of Tensor, each (n_molecules, F)
         Temperature where the model has one, lag.
     """
+    if lag_encoding is not None or not is_one_call(network):
+        return None
     _check_dtypes(network, scaled_positions=scaled_positions)
     positions = scaled_positions.contiguous()
     result = torch.empty_like(positions)
@@ -182,7 +201,7 @@ def rollout_step(
 
 
 # As csrc/tito/tito_network.h numbers them.
-_VECTOR_START_CODES = {"zeros": 0, "randn_fixed": 1, "randn": 2}
+_VECTOR_START_CODES = {"zeros": 0, "randn_fixed": 1, "randn": 2, "condition": 3}
 if set(_VECTOR_START_CODES) != set(VECTOR_STARTS):
     raise RuntimeError(f"vector_start: expected codes for {VECTOR_STARTS}")
 
@@ -215,6 +234,11 @@ def _check_dtypes(network: TitoNetwork, **tensors: Tensor) -> None:
     dtype = next(network.parameters()).dtype
     for name, tensor in tensors.items():
         check_dtype(name, tensor, dtype)
+
+
+def _takes_ops(network: TitoNetwork, *inputs: Tensor) -> bool:
+    """Return whether the network is composed of ops: with gradients, or where it is not one compiled call."""
+    return _wants_gradient(network, *inputs) or not is_one_call(network)
 
 
 def _wants_gradient(network: TitoNetwork, *inputs: Tensor) -> bool:

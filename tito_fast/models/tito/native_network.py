@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from tito_fast._extension import build_info, native_cpu_problem, native_module
 from tito_fast.errors import BackendUnavailableError
+from tito_fast.models.tito import op_network
 from tito_fast.models.tito.filter_table import FilterTables, build_filter_tables
-from tito_fast.models.tito.layers import Layer, Message, mlp_parameters
-from tito_fast.models.tito.network import VELOCITY_DISTANCE_LENGTH, TitoNetwork
+from tito_fast.models.tito.layers import Layer, Message, filter_parameters, mlp_parameters
+from tito_fast.models.tito.network import VELOCITY_DISTANCE_LENGTH, TitoNetwork, n_encodings
 
 # Blocks of a message: gate, direction, scalars, edges, cross; the last layer has no edges to hand on.
 _BLOCKS = (0, 1, 2, 3, 4)
@@ -74,6 +75,17 @@ def packed_network(network: TitoNetwork) -> PackedNetwork:
     return _CACHE.get(network, has_half_products=torch.is_autocast_enabled("cpu"))
 
 
+def is_one_call(network: TitoNetwork) -> bool:
+    """Return whether a compiled call runs the whole of ``network``; else it is composed of compiled ops."""
+    config = network.config
+    return (
+        config.lag_in == "velocity"
+        and config.is_conditional
+        and config.is_centered
+        and config.vector_start != "condition"
+    )
+
+
 def problem(network: TitoNetwork, *, with_gradients: bool) -> str:
     """Return why the compiled kernels cannot run on ``network`` here and now, or an empty string."""
     parameter = next(network.parameters())
@@ -83,15 +95,21 @@ def problem(network: TitoNetwork, *, with_gradients: bool) -> str:
         return f"message passing runs on CPU tensors in this version, got {parameter.device.type}"
     if parameter.dtype not in (torch.float32, torch.float64):
         return f"expected float32 or float64 weights, got {parameter.dtype}"
+    if reason := op_network.problem(network.config):
+        return reason
     if not torch.is_autocast_enabled("cpu"):
         return ""
-    return _autocast_problem(parameter.dtype, with_gradients=with_gradients)
+    return _autocast_problem(
+        parameter.dtype, with_gradients=with_gradients, is_one_call=is_one_call(network)
+    )
 
 
-def _autocast_problem(dtype: torch.dtype, *, with_gradients: bool) -> str:
+def _autocast_problem(dtype: torch.dtype, *, with_gradients: bool, is_one_call: bool) -> str:
     autocast, isa = torch.get_autocast_dtype("cpu"), build_info()["isa"]
     if with_gradients:
         return "gradients are computed in float32 and float64 only, got autocast"
+    if not is_one_call:
+        return "a network whose lag enters the condition runs in float32 and float64 only, got autocast"
     if autocast != torch.bfloat16 or dtype != torch.float32:
         return f"expected autocast of float32 to bfloat16, got {dtype} to {autocast}"
     if isa != "avx512bf16":
@@ -117,7 +135,7 @@ def _pack(network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
             "n_features": config.n_features,
             "width": config.n_reduced_features or config.n_features,
             "is_reduced": config.n_reduced_features is not None,
-            "n_encodings": 3 if config.has_temperature else 2,
+            "n_encodings": n_encodings(config),
             "n_embedding_layers": config.n_embedding_layers,
             "n_model_layers": config.n_model_layers,
             "cutoff": config.scaled_cutoff or 0.0,
@@ -144,7 +162,7 @@ def _pack(network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
 def _tables(network: TitoNetwork) -> FilterTables | None:
     layers = list(network.velocity.layers)
     filters = [
-        (mlp_parameters(layer.message.filter), _BLOCKS if layer is not layers[-1] else _LAST_BLOCKS)
+        (filter_parameters(layer.message), _BLOCKS if layer is not layers[-1] else _LAST_BLOCKS)
         for layer in layers
     ]
     return build_filter_tables(filters)
@@ -154,7 +172,7 @@ def _layer(layer: Layer, table: Tensor | None, keep: list[Tensor]) -> tuple[list
     message, update = layer.message, layer.update
     return (
         _addresses(mlp_parameters(message.phi), keep),
-        _addresses(mlp_parameters(message.filter), keep),
+        _addresses(filter_parameters(message), keep),
         _addresses(_reduction(message), keep),
         _addresses([update.u.weight, update.v.weight], keep),
         _addresses(mlp_parameters(update.mlp), keep),

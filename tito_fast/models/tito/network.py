@@ -1,4 +1,8 @@
-"""The TITO network: a conditioning network over the state at t, a velocity network over the interpolant."""
+"""The network: a conditioning network over the state at t, a velocity network over the interpolant.
+
+``TitoConfig`` makes it that of TITO, ITO or BoPITO. Where it predicts noise, the velocity network is the one that
+does, and its time is the step of the diffusion.
+"""
 
 from typing import NamedTuple
 
@@ -11,6 +15,7 @@ from tito_fast.models.tito.layers import (
     N_BOND_TYPES,
     Edges,
     Layer,
+    LayerShape,
     LayerStack,
     Mlp,
     Readout,
@@ -25,35 +30,61 @@ FLOW_TIME_LENGTH = 1.0
 
 
 class ConditionFeatures(NamedTuple):
-    """What the conditioning network hands over; its vectors are not used by the velocity network."""
+    """What the conditioning network hands over."""
 
     scalars: Tensor  # (n_atoms, F)
-    vectors: Tensor  # (n_atoms, 3, F)
-    edge_features: Tensor  # (n_edges, F)
+    vectors: (
+        Tensor  # (n_atoms, 3, F); read by the velocity network with vector_start "condition" only
+    )
+    edge_features: Tensor  # (n_edges, F), or (n_edges, 0) without edge features
 
 
 class ConditionNetwork(nn.Module):
-    """Embed the current state: atoms, bonds and distances at time t."""
+    """Embed the current state: atoms, bonds and distances at time t.
+
+    Without a condition (``config.is_conditional`` is False) it has no layers and no readout: what is left
+    are the embeddings of atoms and bonds, which the velocity network then reads. Messages without edge
+    features leave out the embedding of bonds. With ``config.lag_in`` "condition" the lag is combined with
+    the atoms' embeddings.
+    """
 
     def __init__(self, config: TitoConfig) -> None:
         super().__init__()
-        self.atom_embedding = nn.Embedding(N_ATOM_TYPES, config.n_features)
-        self.bond_embedding = nn.Embedding(N_BOND_TYPES, config.n_features)
-        self.layers = LayerStack(
-            Layer(
-                config.n_features,
-                n_reduced_features=config.n_reduced_features,
-                distance_length=config.distance_encoding_length,
-            )
-            for _ in range(config.n_embedding_layers)
-        )
-        self.readout = Readout(config.n_features, config.n_features)
+        n_features = config.n_features
+        self.atom_embedding = nn.Embedding(N_ATOM_TYPES, n_features)
+        if config.message == "edge":
+            self.bond_embedding = nn.Embedding(N_BOND_TYPES, n_features)
+        if config.lag_in == "condition":
+            self.combine = Mlp(2 * n_features, n_features, n_features, has_norms=config.layer_norm)
+        shape = _layer_shape(config, config.distance_encoding_length)
+        self.layers = LayerStack(Layer(shape) for _ in range(config.n_embedding_layers))
+        if config.is_conditional:
+            self.readout = Readout(n_features, n_features, has_norms=config.layer_norm)
+        self._config = config
 
-    def forward(self, atomic_numbers: Tensor, edge_type: Tensor, edges: Edges) -> ConditionFeatures:
-        """Return features of atoms and edges; all vectors start at zero."""
+    def forward(
+        self,
+        atomic_numbers: Tensor,
+        edge_type: Tensor,
+        edges: Edges | None,
+        *,
+        lag_encoding: Tensor | None = None,
+    ) -> ConditionFeatures:
+        """Return features of atoms and edges; all vectors start at zero.
+
+        ``edges`` are None without a condition; ``lag_encoding``, (n_atoms, F), is None unless the lag
+        enters here.
+        """
         scalars = self.atom_embedding(atomic_numbers)
+        if lag_encoding is not None:
+            scalars = self.combine(torch.cat([scalars, lag_encoding], dim=-1))
         vectors = scalars.new_zeros((scalars.shape[0], 3, scalars.shape[1]))
-        edge_features = self.bond_embedding(edge_type)
+        if self._config.message == "edge":
+            edge_features = self.bond_embedding(edge_type)
+        else:
+            edge_features = scalars.new_zeros((edge_type.shape[0], 0))
+        if edges is None:
+            return ConditionFeatures(scalars, vectors, edge_features)
         for layer in self.layers:
             scalars, vectors, edge_features = layer(scalars, vectors, edge_features, edges)
         scalars, vectors = self.readout(scalars, vectors)
@@ -65,24 +96,20 @@ class VelocityNetwork(nn.Module):
 
     def __init__(self, config: TitoConfig) -> None:
         super().__init__()
-        n_inputs = 4 if config.has_temperature else 3
-        self.combine = Mlp(n_inputs * config.n_features, config.n_features, config.n_features)
-        self.layers = LayerStack(
-            Layer(
-                config.n_features,
-                n_reduced_features=config.n_reduced_features,
-                distance_length=VELOCITY_DISTANCE_LENGTH,
-            )
-            for _ in range(config.n_model_layers)
-        )
-        self.readout = Readout(config.n_features, 1)
+        n_features, has_norms = config.n_features, config.layer_norm
+        n_inputs = 1 + n_encodings(config)
+        self.combine = Mlp(n_inputs * n_features, n_features, n_features, has_norms=has_norms)
+        shape = _layer_shape(config, VELOCITY_DISTANCE_LENGTH)
+        self.layers = LayerStack(Layer(shape) for _ in range(config.n_model_layers))
+        self.readout = Readout(n_features, 1, has_norms=has_norms)
 
     def forward(
         self, encodings: Tensor, vectors: Tensor, edge_features: Tensor, edges: Edges
     ) -> tuple[Tensor, Tensor]:
         """Return scalars (n_atoms, 1) and vectors (n_atoms, 3, 1) before the skip and the centring.
 
-        ``encodings`` is (n_atoms, 3F or 4F): the condition's scalars, flow time, temperature, lag.
+        ``encodings`` is (n_atoms, 2F to 4F): the condition's scalars, flow time or diffusion step, temperature
+        where there is one, lag where it enters here.
         """
         scalars = self.combine(encodings)
         for layer in self.layers:
@@ -101,30 +128,62 @@ class TitoNetwork(nn.Module):
         self.velocity = VelocityNetwork(config)
 
     def encode(
-        self, flow_time: Tensor, lag_time_ps: Tensor, temperature_k: Tensor | None
+        self, flow_time: Tensor, lag_time_ps: Tensor | None, temperature_k: Tensor | None
     ) -> list[Tensor]:
-        """Return the encodings of flow time, temperature (if the model has one) and lag, each (n, F)."""
+        """Return the encodings that the velocity network reads, each (n, F).
+
+        They are those of the flow time (or the diffusion step), of the temperature if the model has one, and
+        of the lag if it enters there.
+        """
         config = self.config
-        encodings = [
-            positional_encoding(flow_time, n_features=config.n_features, length=FLOW_TIME_LENGTH)
-        ]
+        encodings = [self.encode_times(flow_time)]
         if config.has_temperature:
             if temperature_k is None:
                 raise ValueError(
                     "temperature_k: expected a temperature for this model, got None; give one in K"
                 )
             scaled = temperature_k / config.temperature_scale_k
-            encodings.append(
-                positional_encoding(scaled, n_features=config.n_features, length=FLOW_TIME_LENGTH)
-            )
+            encodings.append(self._encode(scaled, FLOW_TIME_LENGTH))
         elif temperature_k is not None:
             raise ValueError(
                 "temperature_k: expected None, for this model has no temperature, got a value"
             )
-        encodings.append(
-            positional_encoding(lag_time_ps, n_features=config.n_features, length=config.max_lag_ps)
-        )
+        if config.is_conditional and config.lag_in == "velocity":
+            encodings.append(self.encode_lag(lag_time_ps))
         return encodings
+
+    def encode_times(self, times: Tensor) -> Tensor:
+        """Return the encodings of flow times or diffusion steps, (n, F)."""
+        return self._encode(times, self.config.time_length)
+
+    def encode_lag(self, lag_time_ps: Tensor | None) -> Tensor:
+        """Return the encodings of lags, (n, F)."""
+        if lag_time_ps is None:
+            raise ValueError("lag_time_ps: expected a lag for this model, got None; give one in ps")
+        return self._encode(lag_time_ps, self.config.max_lag_ps)
+
+    def _encode(self, values: Tensor, length: float) -> Tensor:
+        config = self.config
+        return positional_encoding(
+            values, n_features=config.n_features, length=length, first_rank=config.first_rank
+        )
+
+
+def n_encodings(config: TitoConfig) -> int:
+    """Return how many encodings the velocity network reads."""
+    has_lag = config.is_conditional and config.lag_in == "velocity"
+    return 1 + int(config.has_temperature) + int(has_lag)
+
+
+def _layer_shape(config: TitoConfig, distance_length: float) -> LayerShape:
+    return LayerShape(
+        n_features=config.n_features,
+        n_reduced_features=config.n_reduced_features,
+        distance_length=distance_length,
+        first_rank=config.first_rank,
+        has_edge_features=config.message == "edge",
+        has_norms=config.layer_norm,
+    )
 
 
 def count_parameters(network: nn.Module) -> int:

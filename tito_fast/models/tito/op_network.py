@@ -12,8 +12,15 @@ import torch
 from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
+from tito_fast.models.tito.config import TitoConfig
 from tito_fast.models.tito.graph import EdgeList, cutoff_edges, typed_edges
-from tito_fast.models.tito.layers import Layer, Message, Update, mlp_parameters
+from tito_fast.models.tito.layers import (
+    Layer,
+    Message,
+    Update,
+    filter_parameters,
+    mlp_parameters,
+)
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.ops import (
     EdgeGeometry,
@@ -61,6 +68,15 @@ class Graph:
     kernels: Kernels
 
 
+def problem(config: TitoConfig) -> str:
+    """Return why the ops cannot compute a network of ``config``, or an empty string."""
+    if not config.layer_norm:
+        return "its kernels compute MLPs with LayerNorm, which this model does not have"
+    if config.message != "edge":
+        return "its kernels compute messages with edge features, which this model does not have"
+    return ""
+
+
 Packed = Mapping[Message, PackedWeights]
 """Weights of messages as their kernels read them."""
 
@@ -73,7 +89,7 @@ def pack(network: TitoNetwork, kernels: Kernels) -> Packed:
         return {}
     nets = (network.condition, network.velocity)
     messages = [layer.message for net in nets for layer in net.layers]
-    parameters = [(mlp_parameters(each.phi), mlp_parameters(each.filter)) for each in messages]
+    parameters = [(mlp_parameters(each.phi), filter_parameters(each)) for each in messages]
     return dict(zip(messages, pack_weights(parameters, kernels.precision), strict=True))
 
 
@@ -82,6 +98,7 @@ class Features(NamedTuple):
 
     scalars: Tensor  # (n_atoms, F)
     edges: Tensor  # (n_edges, F)
+    vectors: Tensor | None  # (n_atoms, 3, F), where they are the velocity network's start
 
 
 class _State(NamedTuple):
@@ -124,9 +141,14 @@ def cutoff_graph(
 
 
 def condition(
-    network: TitoNetwork, graph: Graph, positions: Tensor, *, packed: Packed = _NOTHING
+    network: TitoNetwork,
+    graph: Graph,
+    positions: Tensor | None,
+    *,
+    lag_encoding: Tensor | None = None,
+    packed: Packed = _NOTHING,
 ) -> Features:
-    """Run the conditioning network; of its readout only the scalars are computed."""
+    """Run the conditioning network; of its readout only what is handed over is computed."""
     net, kernels = network.condition, graph.kernels
     edges = edge_embed(graph.edge_type, net.bond_embedding.weight, backend=kernels.backend)
     if network.config.n_reduced_features is None:
@@ -134,6 +156,18 @@ def condition(
         edges = edges.to(torch.bfloat16) if kernels.precision == "bf16" else edges
     # The same lookup; its gradient is summed in a fixed order too.
     atoms = edge_embed(graph.atomic_numbers, net.atom_embedding.weight, backend=kernels.backend)
+    if lag_encoding is not None:
+        atoms = time_embed(
+            atoms,
+            lag_encoding.to(atoms.dtype),
+            graph.message.batch_ptr,
+            parameters=mlp_parameters(net.combine),
+            precision=kernels.precision,
+            backend=kernels.backend,
+        )
+    if positions is None:
+        return Features(atoms, edges, None)
+    hands_over_vectors = network.config.vector_start == "condition"
     state = _State(atoms, None, edges)
     geometry = edge_geometry(positions, graph.message)
     layers = list(net.layers)
@@ -146,16 +180,17 @@ def condition(
             state,
             packed.get(layer.message),
             has_edges=True,
-            wants_vectors=not is_last,
+            wants_vectors=hands_over_vectors or not is_last,
         )
-    parameters = mlp_parameters(net.readout.mlp)
-    scalars = mlp(
-        state.scalars,
-        _outputs(parameters, slice(0, network.config.n_features)),
-        precision=kernels.precision,
-        backend=kernels.backend,
-    )
-    return Features(scalars, state.edges)
+    parameters, n_features = mlp_parameters(net.readout.mlp), network.config.n_features
+    if not hands_over_vectors:
+        parameters = _outputs(parameters, slice(0, n_features))
+    outputs = mlp(state.scalars, parameters, precision=kernels.precision, backend=kernels.backend)
+    if not hands_over_vectors or state.vectors is None:
+        return Features(outputs, state.edges, None)
+    scalars, gate = outputs.chunk(2, dim=-1)
+    vectors = gate.unsqueeze(1) * net.readout.v(state.vectors)
+    return Features(scalars.contiguous(), state.edges, vectors)
 
 
 def velocity(
@@ -165,10 +200,13 @@ def velocity(
     x_t: Tensor,
     *,
     encodings: Tensor,
-    vectors: Tensor,
+    vectors: Tensor | None,
     packed: Packed = _NOTHING,
 ) -> Tensor:
-    """Return ``center(x_t + readout)``, (n_atoms, 3); ``encodings`` are those of a molecule end to end."""
+    """Return ``x_t + readout``, centered where the model is, (n_atoms, 3).
+
+    ``encodings`` are those of a molecule end to end; ``vectors`` are None where the condition hands them over.
+    """
     net, kernels = network.velocity, graph.kernels
     scalars = time_embed(
         features.scalars,
@@ -178,7 +216,7 @@ def velocity(
         precision=kernels.precision,
         backend=kernels.backend,
     )
-    state = _State(scalars, vectors, features.edges)
+    state = _State(scalars, features.vectors if vectors is None else vectors, features.edges)
     geometry = edge_geometry(x_t, graph.message)
     layers = list(net.layers)
     for index, layer in enumerate(layers):
@@ -195,6 +233,9 @@ def velocity(
         raise RuntimeError("state: expected vectors after a layer, got none")
     # Outputs: scalar, gate. Only the gate is read.
     gate = _outputs(mlp_parameters(net.readout.mlp), slice(1, 2))
+    if not network.config.is_centered:
+        outputs = mlp(state.scalars, gate, precision=kernels.precision, backend=kernels.backend)
+        return x_t + outputs * net.readout.v(state.vectors).squeeze(-1)
     stepped = readout_step(
         state.scalars,
         state.vectors,
@@ -232,7 +273,7 @@ def _run_layer(
         vec_saturated=geometry.vec_saturated,
         graph=graph.message,
         phi=mlp_parameters(message.phi),
-        filter_=mlp_parameters(message.filter),
+        filter_=filter_parameters(message),
         distance_length=message.distance_length,
         has_edges=has_edges,
         adds_edges=not message.is_reduced,

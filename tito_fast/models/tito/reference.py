@@ -23,7 +23,8 @@ class ReferenceTables:
 class ReferenceConditioning:
     """The state at t; the network runs over it at every evaluation, as the released code does."""
 
-    scaled_positions: Tensor
+    scaled_positions: Tensor | None  # None without a condition
+    lag_encoding: Tensor | None  # (n_molecules, F)
 
 
 def prepare(network: TitoNetwork, batch: MoleculeBatch) -> ReferenceTables:
@@ -33,11 +34,15 @@ def prepare(network: TitoNetwork, batch: MoleculeBatch) -> ReferenceTables:
 
 
 def condition(
-    network: TitoNetwork, tables: ReferenceTables, scaled_positions: Tensor
+    network: TitoNetwork,
+    tables: ReferenceTables,
+    scaled_positions: Tensor | None,
+    *,
+    lag_encoding: Tensor | None,
 ) -> ReferenceConditioning:
     """Return the state at t; nothing is computed ahead."""
     del network, tables
-    return ReferenceConditioning(scaled_positions)
+    return ReferenceConditioning(scaled_positions, lag_encoding)
 
 
 def velocity(
@@ -47,28 +52,30 @@ def velocity(
     x_t: Tensor,
     *,
     encodings: list[Tensor],
-    vectors: Tensor,
+    vectors: Tensor | None,
 ) -> Tensor:
-    """Return ``center(x_t + readout)``, (n_atoms, 3), model units.
+    """Return ``x_t + readout``, centered where the model is, (n_atoms, 3), model units.
 
-    ``encodings`` are (n_molecules, F) each, in the order of the network's input.
+    ``encodings`` are (n_molecules, F) each, in the order of the network's input; ``vectors`` are None where
+    the condition hands them over.
     """
-    edges = tables.edges
-    if network.config.scaled_cutoff is not None:
-        edges = cutoff_edges(
-            edges,
-            conditioning.scaled_positions,
-            x_t,
-            scaled_cutoff=network.config.scaled_cutoff,
-        )
+    config, edges, current = network.config, tables.edges, conditioning.scaled_positions
+    if config.scaled_cutoff is not None:
+        frames = (x_t,) if current is None else (current, x_t)
+        edges = cutoff_edges(edges, *frames, scaled_cutoff=config.scaled_cutoff)
+    batch_idx, lag_encoding = tables.batch.batch_idx, conditioning.lag_encoding
     features = network.condition(
         tables.batch.atomic_numbers,
         edges.edge_type,
-        edge_geometry(conditioning.scaled_positions, edges),
+        None if current is None else edge_geometry(current, edges),
+        lag_encoding=None if lag_encoding is None else lag_encoding[batch_idx],
     )
-    batch_idx = tables.batch.batch_idx
     inputs = torch.cat([features.scalars, *(encoding[batch_idx] for encoding in encodings)], dim=-1)
     _, equivariant = network.velocity(
-        inputs, vectors, features.edge_features, edge_geometry(x_t, edges)
+        inputs,
+        features.vectors if vectors is None else vectors,
+        features.edge_features,
+        edge_geometry(x_t, edges),
     )
-    return center(x_t + equivariant.squeeze(-1), batch_ptr=tables.batch.batch_ptr)
+    output = x_t + equivariant.squeeze(-1)
+    return center(output, batch_ptr=tables.batch.batch_ptr) if config.is_centered else output

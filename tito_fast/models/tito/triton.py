@@ -27,6 +27,8 @@ def problem(network: TitoNetwork) -> str:
     config, device = network.config, parameter.device
     if reason := triton_problem(device.type):
         return reason
+    if reason := op_network.problem(config):
+        return reason
     for width in {config.n_features, config.n_reduced_features or config.n_features}:
         if reason := width_problem(width):
             return reason
@@ -54,7 +56,8 @@ class TritonTables:
 class TritonConditioning:
     """What the velocity needs to know of the current state; no features with a cutoff."""
 
-    scaled_positions: Tensor
+    scaled_positions: Tensor | None
+    lag_encoding: Tensor | None  # (n_molecules, F)
     features: op_network.Features | None
 
 
@@ -66,14 +69,20 @@ def prepare(network: TitoNetwork, batch: MoleculeBatch) -> TritonTables:
 
 
 def condition(
-    network: TitoNetwork, tables: TritonTables, scaled_positions: Tensor
+    network: TitoNetwork,
+    tables: TritonTables,
+    scaled_positions: Tensor | None,
+    *,
+    lag_encoding: Tensor | None,
 ) -> TritonConditioning:
     """Run the conditioning network over the state at t."""
     if network.config.scaled_cutoff is not None:
-        return TritonConditioning(scaled_positions, None)
-    with torch.autocast(scaled_positions.device.type, enabled=False):
-        features = op_network.condition(network, tables.graph, scaled_positions)
-    return TritonConditioning(scaled_positions, features)
+        return TritonConditioning(scaled_positions, lag_encoding, None)
+    with torch.autocast(tables.batch.batch_ptr.device.type, enabled=False):
+        features = op_network.condition(
+            network, tables.graph, scaled_positions, lag_encoding=lag_encoding
+        )
+    return TritonConditioning(scaled_positions, lag_encoding, features)
 
 
 def velocity(
@@ -83,18 +92,21 @@ def velocity(
     x_t: Tensor,
     *,
     encodings: list[Tensor],
-    vectors: Tensor,
+    vectors: Tensor | None,
 ) -> Tensor:
-    """Return ``center(x_t + readout)``, (n_atoms, 3), model units."""
+    """Return ``x_t + readout``, centered where the model is, (n_atoms, 3), model units."""
     with torch.autocast(x_t.device.type, enabled=False):
         features, current = conditioning.features, conditioning.scaled_positions
         if features is not None:
             graph = tables.graph
         else:
+            frames = [each.detach() for each in (current, x_t) if each is not None]
             graph = op_network.cutoff_graph(
-                network, tables.batch, tables.edges, tables.kernels, current.detach(), x_t.detach()
+                network, tables.batch, tables.edges, tables.kernels, *frames
             )
-            features = op_network.condition(network, graph, current)
+            features = op_network.condition(
+                network, graph, current, lag_encoding=conditioning.lag_encoding
+            )
         return op_network.velocity(
             network,
             graph,
@@ -110,6 +122,7 @@ def rollout_step(
     tables: TritonTables,
     scaled_positions: Tensor,
     *,
+    lag_encoding: Tensor | None,
     time_encodings: Tensor,
     molecule_encodings: list[Tensor],
     noise: StepNoise,
@@ -117,14 +130,19 @@ def rollout_step(
 ) -> Tensor | None:
     """Return the positions one lag later, (n_atoms, 3); None with a cutoff, whose graph changes within the step.
 
+    None too where the lag enters the conditioning network, and without a condition.
+
     Parameters
     ----------
+    lag_encoding : Tensor, shape (n_molecules, F), or None
+        What the conditioning network reads.
     time_encodings : Tensor, shape (n_evaluations, F)
         Of the flow time of each evaluation.
     molecule_encodings : list of Tensor, each (n_molecules, F)
         Temperature where the model has one, lag.
     """
-    if network.config.scaled_cutoff is not None:
+    config = network.config
+    if config.scaled_cutoff is not None or lag_encoding is not None or not config.is_conditional:
         return None
     plan = step_plan(network, tables.graph, settings)
     with torch.autocast(scaled_positions.device.type, enabled=False):

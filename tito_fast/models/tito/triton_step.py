@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tito_fast.models.tito import op_network
-from tito_fast.models.tito.network import TitoNetwork
+from tito_fast.models.tito.network import TitoNetwork, n_encodings
 from tito_fast.models.tito.static_graph import StaticGraph, StaticShape, captured, fill
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.noise import BASE_STREAM, VECTOR_STREAM, stream_evaluation
@@ -58,11 +58,10 @@ class StepPlan:
         self._settings = settings
         weight = next(network.parameters())
         self._static = StaticGraph(shape, kernels, weight.device)
-        n_encodings = 3 if network.config.has_temperature else 2
         self._buffers = _make_buffers(
             shape,
             n_evaluations=len(settings.evaluation_times()),
-            width=n_encodings * network.config.n_features,
+            width=n_encodings(network.config) * network.config.n_features,
             like=weight,
         )
         self._replay: Callable[[], None] | None = None
@@ -118,6 +117,8 @@ class StepPlan:
             fixed = buffers.positions.new_zeros((shape.n_atoms, 3, n_features))
         elif settings.vector_start == "randn_fixed":
             fixed = self._normal(vector_rows, VECTOR_STREAM, 0).view(-1, 3, n_features)
+        elif settings.vector_start == "condition":
+            fixed = features.vectors
 
         def field(x_t: Tensor, flow_time: float, evaluation: int) -> Tensor:  # noqa: ARG001
             vectors = fixed
