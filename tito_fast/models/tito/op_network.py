@@ -202,10 +202,12 @@ def velocity(
     encodings: Tensor,
     vectors: Tensor | None,
     packed: Packed = _NOTHING,
+    pairs: EdgeGeometry | None = None,
 ) -> Tensor:
     """Return ``x_t + readout``, centered where the model is, (n_atoms, 3).
 
-    ``encodings`` are those of a molecule end to end; ``vectors`` are None where the condition hands them over.
+    ``encodings`` are those of a molecule end to end; ``vectors`` are None where the condition hands them over;
+    ``pairs`` is the geometry at ``x_t`` where it is known.
     """
     net, kernels = network.velocity, graph.kernels
     scalars = time_embed(
@@ -217,7 +219,7 @@ def velocity(
         backend=kernels.backend,
     )
     state = _State(scalars, features.vectors if vectors is None else vectors, features.edges)
-    geometry = edge_geometry(x_t, graph.message)
+    geometry = edge_geometry(x_t, graph.message) if pairs is None else pairs
     layers = list(net.layers)
     for index, layer in enumerate(layers):
         state = _run_layer(
