@@ -69,7 +69,7 @@ class Case:
         """Return both terms, each from a model of its own."""
         network = self.model.network
         config = self.model.config
-        dynamic = TitoModel(config, INFO, network)
+        dynamic = TitoModel(config, INFO, network.dynamic)
         equilibrium = TitoModel(network.equilibrium.config, INFO, network.equilibrium)
         told = self.lags.clamp(max=config.max_lag_ps)
         return self.field(equilibrium), self.field(dynamic, lags=told)
@@ -149,8 +149,8 @@ def test_gradients_are_the_dynamic_networks_alone(make_batch, backend):
     assert "decay_logit" in with_gradient
     assert model.network.decay_logit.grad.abs() > 0
     assert not any(name.startswith("equilibrium.") for name in with_gradient)
-    assert any(name.startswith("velocity.") for name in with_gradient)
-    assert any(name.startswith("condition.") for name in with_gradient)
+    assert any(name.startswith("dynamic.velocity.") for name in with_gradient)
+    assert any(name.startswith("dynamic.condition.") for name in with_gradient)
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=0.1, weight_decay=0.1)
     optimizer.step()
     for name, value in model.network.equilibrium.state_dict().items():

@@ -15,7 +15,7 @@ References
 """
 
 import copy
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -30,9 +30,8 @@ from tito_fast.models.tito.model import (
     Conditioning,
     Prepared,
     TitoModel,
-    resolve_model_backend,
 )
-from tito_fast.models.tito.network import TitoNetwork
+from tito_fast.models.tito.network import initialize
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.types import Backend
 from tito_fast.validation import check_positive
@@ -65,20 +64,22 @@ class BopitoModel(TitoModel):
     rollout step, the equilibrium network's does not depend on the state.
     """
 
-    network: BopitoNetwork
+    network: BopitoNetwork  # type: ignore[assignment]  two networks in the place of one
 
     def __init__(
         self,
         config: TitoConfig,
         info: ModelInfo,
-        network: TitoNetwork,
+        network: BopitoNetwork,
         *,
         power_ps: float | None = None,
     ) -> None:
         if not isinstance(network, BopitoNetwork):
             raise TypeError(f"network: expected a BopitoNetwork, got {type(network).__name__}")
-        super().__init__(config, info, network)
+        super().__init__(config, info, network.dynamic)
+        self.network = network
         self.power_ps = power_ps
+        self._dynamic = TitoModel(config, info, network.dynamic)
         self._equilibrium = TitoModel(network.equilibrium.config, info, network.equilibrium)
 
     @classmethod
@@ -117,15 +118,13 @@ class BopitoModel(TitoModel):
         """
         prior = equilibrium_prior(equilibrium)
         check_terms(prior.config, config, prior.info, info)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = BopitoNetwork(
-                config,
-                copy.deepcopy(prior.network),
-                relaxation_time_ps=relaxation_time_ps,
-                frame_interval_ps=frame_interval_ps,
-                is_decay_learned=is_decay_learned,
-            )
+        network = BopitoNetwork(
+            initialize(config, seed=seed),
+            copy.deepcopy(prior.network),
+            relaxation_time_ps=relaxation_time_ps,
+            frame_interval_ps=frame_interval_ps,
+            is_decay_learned=is_decay_learned,
+        )
         network.to(device=prior.device, dtype=prior.dtype)
         return cls(config, known_to_both(info, prior.info), network)
 
@@ -160,7 +159,15 @@ class BopitoModel(TitoModel):
             raise ValueError(f"power_ps: expected zero or more, got {power_ps:g}")
         return type(self)(self.config, self.info, self.network, power_ps=power_ps)
 
-    def with_network(self, network: TitoNetwork) -> Self:
+    def resolve_backend(self, backend: Backend) -> str:
+        """Return the backend that runs both networks: a named one runs or raises.
+
+        ``auto`` is ``eager`` where it would be another for each.
+        """
+        names = {self._dynamic.resolve_backend(backend), self._equilibrium.resolve_backend(backend)}
+        return names.pop() if len(names) == 1 else "eager"
+
+    def with_network(self, network: BopitoNetwork) -> Self:  # type: ignore[override]  as above
         """Return the same model with other weights."""
         return type(self)(self.config, self.info, network, power_ps=self.power_ps)
 
@@ -172,13 +179,8 @@ class BopitoModel(TitoModel):
         BackendUnavailableError
             If ``backend`` was named and cannot run both networks.
         """
-        names = {
-            resolve_model_backend(backend, network)
-            for network in (self.network, self.network.equilibrium)
-        }
-        # Where "auto" finds different ones, the one that runs everything.
-        name = names.pop() if len(names) == 1 else "eager"
-        dynamic = super().prepare(batch, backend=name)
+        name = cast("Backend", self.resolve_backend(backend))
+        dynamic = self._dynamic.prepare(batch, backend=name)
         equilibrium = dynamic
         if not shares_pairs(self.network):
             equilibrium = self._equilibrium.prepare(batch, backend=name)
@@ -196,7 +198,7 @@ class BopitoModel(TitoModel):
         dynamic, equilibrium = prepared.tables
         return Conditioning(
             (
-                super().condition(dynamic, scaled_positions, lag_time_ps),
+                self._dynamic.condition(dynamic, scaled_positions, lag_time_ps),
                 self._equilibrium.condition(equilibrium, None),
             )
         )

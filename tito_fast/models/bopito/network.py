@@ -5,20 +5,17 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tito_fast.models.tito.config import TitoConfig
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.validation import check_positive
 
 
-class BopitoNetwork(TitoNetwork):
-    """The dynamic network, with the frozen equilibrium network and the decay beside it.
+class BopitoNetwork(nn.Module):
+    """The dynamic network, the frozen equilibrium network, and the decay.
 
     Parameters
     ----------
-    config : TitoConfig
-        Of the dynamic network.
-    equilibrium : TitoNetwork
-        Taken over; its parameters lose their gradients.
+    dynamic, equilibrium : TitoNetwork
+        Taken over; the parameters of the second lose their gradients.
     relaxation_time_ps : float
         Of the slowest process: the decay is exp(−interval / this).
     frame_interval_ps : float
@@ -34,7 +31,7 @@ class BopitoNetwork(TitoNetwork):
 
     def __init__(
         self,
-        config: TitoConfig,
+        dynamic: TitoNetwork,
         equilibrium: TitoNetwork,
         *,
         relaxation_time_ps: float,
@@ -43,11 +40,12 @@ class BopitoNetwork(TitoNetwork):
     ) -> None:
         check_positive("relaxation_time_ps", relaxation_time_ps, unit="ps")
         check_positive("frame_interval_ps", frame_interval_ps, unit="ps")
-        super().__init__(config)
+        super().__init__()
+        self.dynamic = dynamic
         self.equilibrium = equilibrium.requires_grad_(requires_grad=False)
         self.frame_interval_ps = frame_interval_ps
         self.is_decay_learned = is_decay_learned
-        weight = next(equilibrium.parameters())
+        weight = next(dynamic.parameters())
         rate = frame_interval_ps / relaxation_time_ps
         logit = -rate - math.log(-math.expm1(-rate))
         self.decay_logit = nn.Parameter(

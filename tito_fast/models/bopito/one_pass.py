@@ -14,7 +14,7 @@ _OF_PAIRS = ("n_features", "n_reduced_features", "first_rank", "message")
 
 def shares_pairs(network: BopitoNetwork) -> bool:
     """Return whether both networks read the same pairs of atoms, with distances encoded alike."""
-    dynamic, equilibrium = network.config, network.equilibrium.config
+    dynamic, equilibrium = network.dynamic.config, network.equilibrium.config
     return dynamic.scaled_cutoff is equilibrium.scaled_cutoff is None and all(
         getattr(dynamic, name) == getattr(equilibrium, name) for name in _OF_PAIRS
     )
@@ -49,12 +49,12 @@ def both_terms(
     """
     module = BACKEND_MODULES[prepared[0].backend]
     time, lag_time_ps, temperature_k = inputs
-    of_dynamic = network.encode(time, lag_time_ps, temperature_k)
+    of_dynamic = network.dynamic.encode(time, lag_time_ps, temperature_k)
     equilibrium, pairs = network.equilibrium, None
     if shares_pairs(network):
         # Time comes first, then temperature, then lag.
         of_equilibrium = of_dynamic[: n_encodings(equilibrium.config)]
-        pairs = module.pairs(network, prepared[0].tables, x)
+        pairs = module.pairs(network.dynamic, prepared[0].tables, x)
     else:
         has_temperature = equilibrium.config.has_temperature
         of_equilibrium = equilibrium.encode(time, None, temperature_k if has_temperature else None)
@@ -77,5 +77,5 @@ def both_terms(
 
     return (
         term(equilibrium, 1, of_equilibrium, zeros),
-        term(network, 0, of_dynamic, vectors),
+        term(network.dynamic, 0, of_dynamic, vectors),
     )

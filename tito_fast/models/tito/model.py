@@ -134,6 +134,10 @@ class TitoModel:
         self.network.to(device=device, dtype=dtype)
         return self
 
+    def resolve_backend(self, backend: Backend) -> str:
+        """Return the backend that runs the model: a named one runs or raises; see `resolve_model_backend`."""
+        return resolve_model_backend(backend, self.network)
+
     def with_network(self, network: TitoNetwork) -> Self:
         """Return the same model with other weights, of the same configuration."""
         return type(self)(self.config, self.info, network)
@@ -146,7 +150,7 @@ class TitoModel:
         BackendUnavailableError
             If ``backend`` was named and cannot run.
         """
-        name = resolve_model_backend(backend, self.network)
+        name = self.resolve_backend(backend)
         return Prepared(name, batch, BACKEND_MODULES[name].prepare(self.network, batch))
 
     def condition(
