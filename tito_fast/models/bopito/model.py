@@ -64,7 +64,7 @@ class BopitoModel(TitoModel):
     rollout step, the equilibrium network's does not depend on the state.
     """
 
-    network: BopitoNetwork  # type: ignore[assignment]  two networks in the place of one
+    network: BopitoNetwork  # type: ignore[assignment]  # two networks in its place
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class BopitoModel(TitoModel):
         names = {self._dynamic.resolve_backend(backend), self._equilibrium.resolve_backend(backend)}
         return names.pop() if len(names) == 1 else "eager"
 
-    def with_network(self, network: BopitoNetwork) -> Self:  # type: ignore[override]  as above
+    def with_network(self, network: BopitoNetwork) -> Self:  # type: ignore[override]  # as above
         """Return the same model with other weights."""
         return type(self)(self.config, self.info, network, power_ps=self.power_ps)
 
