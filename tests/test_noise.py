@@ -15,6 +15,7 @@ def test_a_row_does_not_depend_on_what_is_beside_it():
     alone = noise([11], [7], [3])
     assert torch.equal(together.base(4)[8:], alone.base(4))
     assert torch.equal(together.vector_start(4, 2)[8:], alone.vector_start(4, 2))
+    assert torch.equal(together.diffusion(4, 2)[8:], alone.diffusion(4, 2))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,8 @@ def test_steps_evaluations_and_streams_are_distinct():
         source.vector_start(0, 0).squeeze(-1),
         source.vector_start(0, 1).squeeze(-1),
         source.vector_start(1, 0).squeeze(-1),
+        source.diffusion(0, 0),
+        source.diffusion(0, 1),
     ]
     for index, first in enumerate(draws):
         for second in draws[index + 1 :]:
@@ -63,6 +66,11 @@ def test_recorded_noise_gives_back_what_was_recorded():
     source = RecordedNoise(base, vectors)
     assert torch.equal(source.base(1), base[1])
     assert torch.equal(source.vector_start(0, 2), vectors[0, 2])
+    with pytest.raises(ValueError, match="diffusion_noise: expected recorded noise to sample with"):
+        source.diffusion(0, 2)
+    assert torch.equal(
+        RecordedNoise(base, vectors, vectors[..., 0]).diffusion(0, 2), vectors[0, 2, ..., 0]
+    )
 
 
 def test_bad_seeds_and_evaluations_are_refused():

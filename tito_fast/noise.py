@@ -16,6 +16,8 @@ from tito_fast.ops import philox_normal
 _STREAM = 2**28
 BASE_STREAM = 0
 VECTOR_STREAM = 1
+# Training has the streams 2 to 4.
+DIFFUSION_STREAM = 5
 
 
 def stream_evaluation(stream: int, evaluation: int) -> int:
@@ -34,6 +36,10 @@ class NoiseSource(Protocol):
 
     def vector_start(self, rollout_step: int, evaluation: int) -> Tensor:
         """Return the vectors that an evaluation of the velocity starts from, (n_atoms, 3, n_features)."""
+        ...
+
+    def diffusion(self, rollout_step: int, evaluation: int) -> Tensor:
+        """Return the noise that ancestral sampling adds after an evaluation, (n_atoms, 3)."""
         ...
 
 
@@ -101,6 +107,11 @@ class CounterNoise:
         values = self._draw(3 * self._n_features, rollout_step, words)
         return values.view(self._n_atoms, 3, self._n_features)
 
+    def diffusion(self, rollout_step: int, evaluation: int) -> Tensor:
+        """Return the noise that ancestral sampling adds after an evaluation, (n_atoms, 3)."""
+        words = stream_evaluation(DIFFUSION_STREAM, evaluation)
+        return self._draw(3, rollout_step, words).view(self._n_atoms, 3)
+
     def _draw(self, per_atom: int, rollout_step: int, words: int) -> Tensor:
         values = philox_normal(
             self._keys,
@@ -120,11 +131,16 @@ class RecordedNoise:
     ----------
     base_samples : Tensor, shape (n_rollout_steps, n_atoms, 3)
     vector_starts : Tensor, shape (n_rollout_steps, n_evaluations, n_atoms, 3, n_features)
+    diffusion_noise : Tensor, shape (n_rollout_steps, n_evaluations, n_atoms, 3), optional
+        For ancestral sampling.
     """
 
-    def __init__(self, base_samples: Tensor, vector_starts: Tensor) -> None:
+    def __init__(
+        self, base_samples: Tensor, vector_starts: Tensor, diffusion_noise: Tensor | None = None
+    ) -> None:
         self._base_samples = base_samples
         self._vector_starts = vector_starts
+        self._diffusion_noise = diffusion_noise
 
     def base(self, rollout_step: int) -> Tensor:
         """Return the recorded base sample of a rollout step."""
@@ -133,6 +149,18 @@ class RecordedNoise:
     def vector_start(self, rollout_step: int, evaluation: int) -> Tensor:
         """Return the recorded vectors of an evaluation."""
         return self._vector_starts[rollout_step, evaluation]
+
+    def diffusion(self, rollout_step: int, evaluation: int) -> Tensor:
+        """Return the recorded noise that is added after an evaluation.
+
+        Raises
+        ------
+        ValueError
+            If none was recorded.
+        """
+        if self._diffusion_noise is None:
+            raise ValueError("diffusion_noise: expected recorded noise to sample with, got None")
+        return self._diffusion_noise[rollout_step, evaluation]
 
 
 def _as_signed(bits: int) -> int:

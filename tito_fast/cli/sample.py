@@ -33,8 +33,16 @@ def sample(
     out: Annotated[
         Path | None, typer.Option(help="Directory of the run; without it, rollout_NAME.")
     ] = None,
-    ode_steps: Annotated[int, typer.Option(help="Solver steps in one rollout step.")] = 20,
-    solver: Annotated[str, typer.Option(help="euler, midpoint, heun, rk4 or ab2.")] = "euler",
+    ode_steps: Annotated[
+        int | None,
+        typer.Option(help="Solver steps in one rollout step; by default 20, of noise models 50."),
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="euler, midpoint, heun, rk4 or ab2; for noise models ddpm or dpm-solver++."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="All noise follows from it.")] = 0,
     temperature: Annotated[
         float | None, typer.Option(help="In K, for models that take one.")

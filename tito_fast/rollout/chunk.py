@@ -2,22 +2,31 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.data.molecule import Molecule
+from tito_fast.flows import NoiseSchedule
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.noise import CounterNoise
 from tito_fast.precision import forward_precision, matmul_precision
 from tito_fast.rollout.config import RolloutConfig
+from tito_fast.rollout.diffusion import DiffusionSettings
 from tito_fast.rollout.engine import FlowSettings, resolve_vector_start, transition
-from tito_fast.solvers import uniform_grid
+from tito_fast.solvers import DIFFUSION_SOLVERS, SOLVERS, DiffusionSolverName, uniform_grid
 
 # On a CPU more replicas than these bytes hold are no faster; the rest of the memory is the user's.
 CPU_CHUNK_BYTES = 2**29
 GPU_MEMORY_SHARE = 0.5
+
+DEFAULT_SOLVER = "euler"
+DEFAULT_N_ODE_STEPS = 20
+DEFAULT_DIFFUSION_SOLVER = "dpm-solver++"
+DEFAULT_N_DIFFUSION_STEPS = 50
+"""As ITO was sampled."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +38,61 @@ class Row:
     replica: int
 
 
-def flow_settings(model: TitoModel, config: RolloutConfig) -> FlowSettings:
-    """Return how each transition is integrated: the config's choices, the model's where it leaves them open."""
+def flow_settings(model: TitoModel, config: RolloutConfig) -> FlowSettings | DiffusionSettings:
+    """Return how each transition is sampled: the config's choices, the model's where it leaves them open.
+
+    Raises
+    ------
+    ValueError
+        If the solver is not one for what the model predicts, or a choice has no meaning for the model.
+    """
+    solver = solver_of(model, config)
+    vector_start = resolve_vector_start(model, solver=solver, requested=config.vector_start)
+    if model.config.objective == "noise":
+        if config.base_std is not None:
+            raise ValueError(
+                "base_std: expected none for a model that predicts noise, whose schedule has it, "
+                f"got {config.base_std:g}"
+            )
+        return DiffusionSettings(
+            schedule=NoiseSchedule.of_model(model.config),
+            solver=cast("DiffusionSolverName", solver),
+            n_steps=n_ode_steps_of(model, config),
+            vector_start=vector_start,
+        )
     return FlowSettings(
-        solver=config.solver,
-        time_grid=uniform_grid(config.n_ode_steps),
-        vector_start=resolve_vector_start(
-            model, solver=config.solver, requested=config.vector_start
-        ),
+        solver=solver,
+        time_grid=uniform_grid(n_ode_steps_of(model, config)),
+        vector_start=vector_start,
         base_std=model.info.base_std if config.base_std is None else config.base_std,
     )
+
+
+def solver_of(model: TitoModel, config: RolloutConfig) -> str:
+    """Return the solver's name: the config's, else the one that is usual for what the model predicts.
+
+    Raises
+    ------
+    ValueError
+        If the config names one of the other kind.
+    """
+    is_diffusion = model.config.objective == "noise"
+    if config.solver is None:
+        return DEFAULT_DIFFUSION_SOLVER if is_diffusion else DEFAULT_SOLVER
+    fitting: tuple[str, ...] = DIFFUSION_SOLVERS if is_diffusion else tuple(SOLVERS)
+    if config.solver not in fitting:
+        raise ValueError(
+            f"solver: expected one of {', '.join(fitting)} for a model that predicts "
+            f"{'noise' if is_diffusion else 'a velocity'}, got {config.solver!r}"
+        )
+    return config.solver
+
+
+def n_ode_steps_of(model: TitoModel, config: RolloutConfig) -> int:
+    """Return the solver steps of one transition: the config's, else what is usual for the model's kind."""
+    if config.n_ode_steps is not None:
+        return config.n_ode_steps
+    return DEFAULT_N_DIFFUSION_STEPS if model.config.objective == "noise" else DEFAULT_N_ODE_STEPS
 
 
 class Chunk:

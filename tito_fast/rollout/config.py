@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tito_fast.data.validity import FLAG_BITS
 from tito_fast.processes import Devices, check_devices
-from tito_fast.solvers import solver_by_name
+from tito_fast.solvers import DIFFUSION_SOLVERS, SOLVERS
 from tito_fast.types import (
     BACKENDS,
     CHECKS,
@@ -34,10 +34,12 @@ class RolloutConfig:
         Applications of the transfer operator; a trajectory has one frame more.
     n_replicas : int
         Independent copies of each molecule.
-    n_ode_steps : int
-        Solver steps in one rollout step, uniform in flow time.
-    solver : str
-        Name in ``tito_fast.solvers.SOLVERS``.
+    n_ode_steps : int or None
+        Solver steps in one rollout step, uniform in flow time or in the diffusion step; None: 20, and 50 for a
+        model that predicts noise.
+    solver : str or None
+        Name in ``tito_fast.solvers.SOLVERS``, or ``DIFFUSION_SOLVERS`` for a model that predicts noise; None:
+        ``euler``, and ``dpm-solver++``.
     seed : int
         All noise follows from it; 0 to 2**64 - 1.
     temperature_k : float or None
@@ -71,8 +73,8 @@ class RolloutConfig:
     lag_times_ps: tuple[float, ...]
     n_rollout_steps: int
     n_replicas: int = 1
-    n_ode_steps: int = 20
-    solver: str = "euler"
+    n_ode_steps: int | None = None
+    solver: str | None = None
     seed: int = 0
     temperature_k: float | None = None
     base_std: float | None = None
@@ -96,8 +98,10 @@ class RolloutConfig:
             check_positive("lag", lag_time_ps, unit="ps")
         check_at_least("n_steps", self.n_rollout_steps, 1)
         check_at_least("replicas", self.n_replicas, 1)
-        check_at_least("ode_steps", self.n_ode_steps, 1)
-        solver_by_name(self.solver)
+        if self.n_ode_steps is not None:
+            check_at_least("ode_steps", self.n_ode_steps, 1)
+        if self.solver is not None:
+            check_choice("solver", self.solver, (*SOLVERS, *DIFFUSION_SOLVERS))
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed: expected 0 to 2**64 - 1, got {self.seed}")
         for name in ("temperature_k", "base_std"):

@@ -10,6 +10,7 @@ from tito_fast.models.tito.model import Prepared, TitoModel
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.noise import CounterNoise, NoiseSource
 from tito_fast.ops import center
+from tito_fast.rollout.diffusion import DiffusionSettings, reverse_diffusion
 from tito_fast.solvers import integrate, solver_by_name, uniform_grid
 from tito_fast.solvers.base import check_time_grid
 from tito_fast.types import VECTOR_STARTS, VectorStart
@@ -83,7 +84,7 @@ def transition(
     lag_time_ps: Tensor,
     noise: NoiseSource,
     rollout_step: int,
-    settings: FlowSettings,
+    settings: FlowSettings | DiffusionSettings,
     temperature_k: Tensor | None = None,
 ) -> Tensor:
     """Return a sample of the positions one lag later.
@@ -100,34 +101,33 @@ def transition(
     noise : NoiseSource
     rollout_step : int
         Number of the step in its trajectory; part of the noise's counter.
-    settings : FlowSettings
+    settings : FlowSettings or DiffusionSettings
+        The latter for a model that predicts noise.
     temperature_k : Tensor, shape (n_molecules,), or None
 
     Returns
     -------
     Tensor, shape (n_atoms, 3)
-        Model units, in an arbitrary orientation: the state enters the velocity through scalars only.
+        Model units. In an arbitrary orientation where the state enters through scalars only, as in TITO.
     """
     batch = prepared.batch
     check_shape("scaled_positions", scaled_positions, (batch.n_atoms, 3))
-    solver = solver_by_name(settings.solver)
-    if solver.program is not None and isinstance(noise, CounterNoise):
+    if (
+        isinstance(settings, FlowSettings)
+        and isinstance(noise, CounterNoise)
+        and (step := _program(settings)) is not None
+    ):
         in_one_call = model.rollout_step(
             prepared,
             scaled_positions,
             lag_time_ps,
             noise=StepNoise(keys=noise.keys, replicas=noise.replicas, rollout_step=rollout_step),
-            settings=StepSettings(
-                time_grid=settings.time_grid,
-                solver=solver,
-                vector_start=settings.vector_start,
-                base_std=settings.base_std,
-                center=settings.center,
-            ),
+            settings=step,
             temperature_k=temperature_k,
         )
         if in_one_call is not None:
             return in_one_call
+    evaluate = model.velocity if isinstance(settings, FlowSettings) else model.noise
     conditioning = model.condition(prepared, scaled_positions, lag_time_ps)
     vectors = _VectorStarts(model, noise, rollout_step, settings.vector_start, batch.n_atoms)
 
@@ -138,7 +138,7 @@ def transition(
             dtype=scaled_positions.dtype,
             device=scaled_positions.device,
         )
-        return model.velocity(
+        return evaluate(
             prepared,
             conditioning,
             x_t,
@@ -148,15 +148,38 @@ def transition(
             temperature_k=temperature_k,
         )
 
+    if isinstance(settings, DiffusionSettings):
+        return reverse_diffusion(
+            field,
+            settings=settings,
+            noise=noise,
+            rollout_step=rollout_step,
+            batch_ptr=batch.batch_ptr,
+            is_centered=model.config.is_centered,
+        )
     x_0 = noise.base(rollout_step) * settings.base_std
     if settings.center:
         x_0 = center(x_0, batch_ptr=batch.batch_ptr)
     return integrate(
         field,
         x_0,
-        solver=solver,
+        solver=solver_by_name(settings.solver),
         time_grid=settings.time_grid,
         batch_ptr=batch.batch_ptr,
+        center=settings.center,
+    )
+
+
+def _program(settings: FlowSettings) -> StepSettings | None:
+    """Return the settings of a step that a backend may take in one call; None if the solver is no program."""
+    solver = solver_by_name(settings.solver)
+    if solver.program is None:
+        return None
+    return StepSettings(
+        time_grid=settings.time_grid,
+        solver=solver,
+        vector_start=settings.vector_start,
+        base_std=settings.base_std,
         center=settings.center,
     )
 

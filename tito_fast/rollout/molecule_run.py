@@ -20,7 +20,7 @@ from tito_fast.data.writers.base import MAX_POSITION_NM
 from tito_fast.models.checkpoint import model_hash
 from tito_fast.models.tito.model import TitoModel, resolve_model_backend
 from tito_fast.precision import forward_precision
-from tito_fast.rollout.chunk import flow_settings
+from tito_fast.rollout.chunk import flow_settings, n_ode_steps_of, solver_of
 from tito_fast.rollout.config import RolloutConfig
 from tito_fast.rollout.rollout_directory import RolloutDirectory
 from tito_fast.rollout.run_state import RolloutState
@@ -274,8 +274,8 @@ def run_settings(
     return {
         "model_hash": model_hash(model),
         "lag_times_ps": list(config.lag_times_ps),
-        "n_ode_steps": config.n_ode_steps,
-        "solver": config.solver,
+        "n_ode_steps": n_ode_steps_of(model, config),
+        "solver": solver_of(model, config),
         "seed": config.seed,
         "temperature_k": config.temperature_k,
         "base_std": flow.base_std,

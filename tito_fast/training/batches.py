@@ -10,7 +10,13 @@ from torch import Tensor
 from tito_fast.data.batch import MoleculeBatch, upload
 from tito_fast.data.pairs import DevicePositions, PairSampler
 from tito_fast.data.store import Store
-from tito_fast.flows import flow_matching_loss, interpolate
+from tito_fast.flows import (
+    NoiseSchedule,
+    diffuse,
+    flow_matching_loss,
+    interpolate,
+    noise_prediction_loss,
+)
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.ops import center, ot_couple, philox_normal
 from tito_fast.training.config import TrainingConfig
@@ -40,8 +46,10 @@ class TrainingBatch:
     scaled_current : Tensor, shape (n_atoms, 3)
         State at t.
     x_0, x_1 : Tensor, shape (n_atoms, 3)
-        Base sample, coupled to the state at t + lag; that state.
+        Base sample, coupled to the state at t + lag; that state. For a model that predicts noise: the noise, and
+        the state.
     flow_time, lag_time_ps : Tensor, shape (n_molecules,)
+        For a model that predicts noise the first is the diffusion step, a whole number.
     temperature_k : Tensor, shape (n_molecules,), or None
         None for a model without temperature.
     epsilon : Tensor, shape (n_atoms, 3)
@@ -114,6 +122,9 @@ class BatchSource:
         self._temperature_k: Tensor | None = None
         if model.config.has_temperature:
             self._temperature_k = _temperatures(store, sampler.split)
+        self._schedule: NoiseSchedule | None = None
+        if model.config.objective == "noise":
+            self._schedule = NoiseSchedule.of_model(model.config)
         self._on_device: DevicePositions | None = None
         if use == TRAIN_USE and _lies_on_device(config.data.on_device, sampler, model.device):
             self._on_device = sampler.positions_on(model.device)
@@ -124,6 +135,8 @@ class BatchSource:
         indices = self._sampler.draw_indices(n_pairs, rng)
         rows = slice(0, n_pairs) if part is None else part
         flow_time = torch.from_numpy(rng.random(n_pairs, dtype=np.float32))[rows]
+        if self._schedule is not None:
+            flow_time = diffusion_steps(flow_time, self._schedule)
         pairs = self._sampler.gather(indices.part(rows), source=self._on_device)
         model, batch = self._model, pairs.batch
         unit, device, dtype = model.info.length_unit_nm, model.device, model.dtype
@@ -133,7 +146,9 @@ class BatchSource:
         here = pairs.next_positions.device
         batch_ptr = upload(batch.batch_ptr, here)
         x_1 = pairs.next_positions / unit
-        x_0 = center(noise.normal(_BASE_STREAM, 3, device=here), batch_ptr=batch_ptr)
+        x_0 = noise.normal(_BASE_STREAM, 3, device=here)
+        if model.config.is_centered:
+            x_0 = center(x_0, batch_ptr=batch_ptr)
         x_0 = x_0 * model.info.base_std
         if self._config.data.coupling != "none":
             x_0 = ot_couple(x_0, x_1, batch_ptr=batch_ptr, plan=self._config.data.coupling)
@@ -164,17 +179,17 @@ class BatchSource:
 def batch_loss(
     model: TitoModel, drawn: TrainingBatch, *, sigma: float, backend: Backend = "auto"
 ) -> Tensor:
-    """Return what a share of pairs adds to the flow-matching loss of its step.
+    """Return what a share of pairs adds to the loss of its step: flow matching, or noise prediction.
 
     The loss is the mean over all atoms of the step, on all processes, of the squared error of the
-    velocity; the sum of the shares' results is that mean, and so is the sum of their gradients.
+    velocity or the noise; the sum of the shares' results is that mean, and so is the sum of their gradients.
 
     Parameters
     ----------
     model : TitoModel
     drawn : TrainingBatch
     sigma : float
-        Standard deviation of the noise on the interpolant, model units.
+        Standard deviation of the noise on the interpolant, model units; of a flow.
     backend : Backend
 
     Returns
@@ -182,6 +197,8 @@ def batch_loss(
     Tensor
         A scalar, model units squared.
     """
+    if model.config.objective == "noise":
+        return _noise_loss(model, drawn, backend)
     x_t = interpolate(
         drawn.x_0,
         drawn.x_1,
@@ -202,6 +219,34 @@ def batch_loss(
     )
     # Outside autocast a bf16 velocity would be compared in bf16.
     return flow_matching_loss(velocity.to(x_t.dtype), drawn.x_0, drawn.x_1) * drawn.share
+
+
+def diffusion_steps(uniform: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Return whole diffusion steps 1 … T, equally likely, from uniform values in [0, 1), as floats."""
+    n_steps = schedule.last_training_step
+    return 1 + (uniform * n_steps).floor().clamp(max=n_steps - 1)
+
+
+def _noise_loss(model: TitoModel, drawn: TrainingBatch, backend: Backend) -> Tensor:
+    x_d = diffuse(
+        drawn.x_1,
+        drawn.x_0,
+        drawn.flow_time,
+        NoiseSchedule.of_model(model.config),
+        batch_idx=drawn.batch.batch_idx,
+    )
+    prepared = model.prepare(drawn.batch, backend=backend)
+    predicted = model.noise(
+        prepared,
+        model.condition(prepared, drawn.scaled_current, drawn.lag_time_ps),
+        x_d,
+        drawn.flow_time,
+        drawn.lag_time_ps,
+        vectors=drawn.vectors,
+        temperature_k=drawn.temperature_k,
+    )
+    # Outside autocast a bf16 prediction would be compared in bf16.
+    return noise_prediction_loss(predicted.to(x_d.dtype), drawn.x_0) * drawn.share
 
 
 @dataclass(frozen=True)

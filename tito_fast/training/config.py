@@ -32,7 +32,7 @@ class DataConfig:
         Nanometres in one model unit; None: that of ``init_from``, else the standard deviation of
         the centered training positions.
     coupling : Coupling
-        How base samples are paired with data.
+        How base samples are paired with data; ``none`` for a model that predicts noise.
     lag_law : "uniform" | "log_uniform" | "fixed"
     on_device : bool or "auto"
         Whether the positions of the training split lie on the device, where pairs are then gathered and
@@ -127,7 +127,8 @@ class TrainingConfig:
     seed : int
         Weights, pairs and noise follow from it.
     flow_sigma : float
-        Standard deviation of the noise on the interpolant, model units.
+        Standard deviation of the noise on the interpolant, model units; not read for a model that predicts
+        noise.
     log_every, validate_every, checkpoint_every : int
         Steps between lines, validations and checkpoints.
     n_validation_pairs : int
@@ -174,6 +175,11 @@ class TrainingConfig:
         check_devices(self.devices)
         check_at_least("n_validation_pairs", self.n_validation_pairs, 0)
         _check_not_negative("flow_sigma", self.flow_sigma)
+        if self.model.objective == "noise" and self.data.coupling != "none":
+            raise ValueError(
+                "data.coupling: expected none for a model that predicts noise, which must not depend on "
+                f"the data, got {self.data.coupling!r}; set data.coupling to none"
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed: expected 0 to 2**63 - 1, got {self.seed}")
 

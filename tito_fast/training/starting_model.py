@@ -106,7 +106,7 @@ def _data_info(config: TrainingConfig, store: Store, *, length_unit_nm: float) -
         formal_charges=_union((0,), *(m.formal_charges for m in molecules)),
         min_lag_ps=min(row.frame_interval_ps for row in rows),
         coupling=config.data.coupling,
-        flow_sigma=config.flow_sigma,
+        flow_sigma=0.0 if config.model.objective == "noise" else config.flow_sigma,
         temperature_k=temperatures.pop() if len(temperatures) == 1 else None,
         training_set=Path(config.data.store).name,
         training_set_hash=store.content_hash,

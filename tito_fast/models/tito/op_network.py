@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.models.tito.config import TitoConfig
+from tito_fast.models.tito.eager_blocks import linear_vectors
 from tito_fast.models.tito.graph import EdgeList, cutoff_edges, typed_edges
 from tito_fast.models.tito.layers import (
     Layer,
@@ -189,7 +190,7 @@ def condition(
     if not hands_over_vectors or state.vectors is None:
         return Features(outputs, state.edges, None)
     scalars, gate = outputs.chunk(2, dim=-1)
-    vectors = gate.unsqueeze(1) * net.readout.v(state.vectors)
+    vectors = gate.unsqueeze(1) * linear_vectors(state.vectors, net.readout.v.weight)
     return Features(scalars.contiguous(), state.edges, vectors)
 
 
@@ -237,7 +238,9 @@ def velocity(
     gate = _outputs(mlp_parameters(net.readout.mlp), slice(1, 2))
     if not network.config.is_centered:
         outputs = mlp(state.scalars, gate, precision=kernels.precision, backend=kernels.backend)
-        return x_t + outputs * net.readout.v(state.vectors).squeeze(-1)
+        # Of padded rows: a trajectory does not depend on what else is in its batch.
+        read = linear_vectors(state.vectors, net.readout.v.weight)
+        return x_t + outputs * read.squeeze(-1)
     stepped = readout_step(
         state.scalars,
         state.vectors,
