@@ -1,65 +1,24 @@
-"""The file of a BoPITO model: both networks' weights, configurations and facts in one safetensors file.
+"""What a BoPITO model's file holds: both networks' weights and configurations, and the decay.
 
-The metadata's entry is that of our other models (`tito_fast.models.checkpoint`); its ``config`` has ``kind``
-``bopito`` and the configurations of both networks.
+The file is that of our other models (`tito_fast.models.checkpoint`); its ``config`` has ``kind`` ``bopito`` and the
+configurations of both networks.
 """
 
+import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from tito_fast.models.bopito.model import BopitoModel
+from tito_fast.models.bopito.model import KIND, BopitoModel
 from tito_fast.models.bopito.network import BopitoNetwork
-from tito_fast.models.checkpoint import (
-    content_hash,
-    network_from_state,
-    read_content,
-    write_content,
-)
+from tito_fast.models.bopito.prior import check_terms
+from tito_fast.models.checkpoint import network_from_state
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 
-KIND: Final = "bopito"
 _DECAY: Final = "decay_logit"
-
-
-def bopito_hash(model: BopitoModel) -> str:
-    """Return the SHA-256 of configurations, facts and weights, as 64 hexadecimal digits."""
-    return content_hash(_config(model), model.info, model.network.state_dict())
-
-
-def write_bopito_checkpoint(model: BopitoModel, path: str | Path) -> None:
-    """Write ``model`` as safetensors; the file is there whole or not at all.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder does not exist.
-    OSError
-        If the disk is full or the folder is not writable; an earlier file is then unchanged.
-    """
-    write_content(path, _config(model), model.info, model.network.state_dict())
-
-
-def read_bopito_checkpoint(path: str | Path, *, device: torch.device | str = "cpu") -> BopitoModel:
-    """Read a model that `write_bopito_checkpoint` wrote.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged, of another format or kind, or its tensors are not those of its configuration.
-    """
-    config, info, state = read_content(path)
-    try:
-        model = model_from_content(config, info, state)
-    # A value of a wrong type in the JSON surfaces in the checks of the dataclasses.
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return model.to(device=device)
+_FIELDS: Final = ("dynamic", "equilibrium", "frame_interval_ps", "is_decay_learned", "kind")
 
 
 def model_from_content(
@@ -67,29 +26,42 @@ def model_from_content(
 ) -> BopitoModel:
     """Return the model of a file's content.
 
+    Parameters
+    ----------
+    config : mapping
+        `BopitoModel.config_dict`.
+    info : ModelInfo
+    state : mapping of str to Tensor
+        ``BopitoNetwork.state_dict()``, which the model takes over.
+
     Raises
     ------
     ValueError
-        If it is of another kind, or the tensors are not those of the configuration.
+        If it is of another kind or version, the terms may not be added, or the tensors are not those of the
+        configuration.
     """
-    if config.get("kind") != KIND:
-        raise ValueError(f"config: expected kind {KIND}, got {config.get('kind')!r}")
+    if config.get("kind") != KIND or sorted(config) != sorted(_FIELDS):
+        raise ValueError(
+            f"config: expected kind {KIND} with {', '.join(_FIELDS)}, got kind {config.get('kind')!r} with "
+            f"{', '.join(sorted(config))}; the file may come from a newer version of tito_fast"
+        )
     dynamic = TitoConfig.from_dict(config["dynamic"])
     equilibrium = TitoConfig.from_dict(config["equilibrium"])
+    check_terms(equilibrium, dynamic, info, info)
+    logit = state.get(_DECAY)
+    if logit is None or logit.ndim or not math.isfinite(float(logit)):
+        raise ValueError(f"weights: expected a finite number {_DECAY}, got another or none")
     parts: dict[str, dict[str, Tensor]] = {"dynamic": {}, "equilibrium": {}}
     for name, tensor in state.items():
         part, _, rest = name.partition(".")
         if part in parts:
             parts[part][rest] = tensor
         elif name != _DECAY:
-            raise ValueError(f"weights: expected those of the configuration, got {name}")
-    logit = state.get(_DECAY)
-    if logit is None or logit.ndim or not bool(torch.isfinite(logit)):
-        raise ValueError(f"weights: expected a finite number {_DECAY}, got another")
+            raise ValueError(f"weights: expected those of the configuration, got with {name}")
     network = BopitoNetwork(
         network_from_state(dynamic, parts["dynamic"]),
         network_from_state(equilibrium, parts["equilibrium"]),
-        # The logit says it, bit by bit.
+        # The logit below says it bit by bit.
         relaxation_time_ps=1.0,
         frame_interval_ps=float(config["frame_interval_ps"]),
         is_decay_learned=bool(config["is_decay_learned"]),
@@ -97,14 +69,3 @@ def model_from_content(
     with torch.no_grad():
         network.decay_logit.copy_(logit)
     return BopitoModel(dynamic, info, network)
-
-
-def _config(model: BopitoModel) -> dict[str, Any]:
-    network = model.network
-    return {
-        "kind": KIND,
-        "dynamic": model.config.to_dict(),
-        "equilibrium": network.equilibrium.config.to_dict(),
-        "frame_interval_ps": network.frame_interval_ps,
-        "is_decay_learned": network.is_decay_learned,
-    }

@@ -15,7 +15,7 @@ References
 """
 
 import copy
-from typing import Self, cast
+from typing import Any, Final, Self, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ from tito_fast.models.tito.network import initialize
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.types import Backend
 from tito_fast.validation import check_positive
+
+KIND: Final = "bopito"
+"""What the configuration in a model's file says of these models."""
 
 
 class BopitoModel(TitoModel):
@@ -158,6 +161,17 @@ class BopitoModel(TitoModel):
         if power_ps is not None and not power_ps >= 0:
             raise ValueError(f"power_ps: expected zero or more, got {power_ps:g}")
         return type(self)(self.config, self.info, self.network, power_ps=power_ps)
+
+    def config_dict(self) -> dict[str, Any]:
+        """Return all configuration there is as plain values, for the model's file and its hash."""
+        network = self.network
+        return {
+            "kind": KIND,
+            "dynamic": self.config.to_dict(),
+            "equilibrium": network.equilibrium.config.to_dict(),
+            "frame_interval_ps": network.frame_interval_ps,
+            "is_decay_learned": network.is_decay_learned,
+        }
 
     def resolve_backend(self, backend: Backend) -> str:
         """Return the backend that runs both networks: a named one runs or raises.

@@ -134,6 +134,10 @@ class TitoModel:
         self.network.to(device=device, dtype=dtype)
         return self
 
+    def config_dict(self) -> dict[str, Any]:
+        """Return all configuration there is as plain values, for the model's file and its hash."""
+        return self.config.to_dict()
+
     def resolve_backend(self, backend: Backend) -> str:
         """Return the backend that runs the model: a named one runs or raises; see `resolve_model_backend`."""
         return resolve_model_backend(backend, self.network)
