@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from tito_fast.analysis.features import bond_torsions, torsion_features
 from tito_fast.analysis.moments import (
     covariances,
     lagged_moments,
@@ -24,6 +25,8 @@ from tito_fast.analysis.series import Series
 from tito_fast.analysis.tica import tica_from_moments
 from tito_fast.analysis.vamp import fit_vamp
 from tito_fast.data.molecule import FloatArray
+from tito_fast.data.store import Store
+from tito_fast.data.torsions import torsion_angles
 from tito_fast.validation import check_at_least, check_positive
 
 _LEAST_UNITS: Final = 10
@@ -125,6 +128,59 @@ def slowest_relaxation_time(
         eigenvalue=value,
         lag_ps=lag_ps,
     )
+
+
+def store_relaxation_time(
+    store: Store, *, split: str, lag_frames: int = 10, seed: int = 0
+) -> RelaxationTime:
+    """Return the longest of the slowest implied times of the molecules of a store, in torsions.
+
+    A decay that is too slow for a molecule leaves its dynamic network more to learn; one that is too fast would let
+    its processes go too early. So the slowest molecule decides.
+
+    Parameters
+    ----------
+    store : Store
+    split : str
+    lag_frames : int
+        At most a quarter of a molecule's longest trajectory is taken.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    ValueError
+        If there is no molecule with a torsion whose slowest process decays at this lag.
+    """
+    indices: dict[int, list[int]] = {}
+    for index in store.split_indices(split):
+        indices.setdefault(store.trajectories[index].molecule_idx, []).append(index)
+    times, reason = [], "none has a torsion"
+    for molecule_idx, rows in indices.items():
+        torsions = bond_torsions(store.molecules[molecule_idx])
+        if not len(torsions):
+            continue
+        series = [
+            torsion_features(torsion_angles(np.asarray(store.positions(row)), torsions))
+            for row in rows
+        ]
+        longest = max(len(one) for one in series)
+        try:
+            found = slowest_relaxation_time(
+                series,
+                lag_frames=max(1, min(lag_frames, longest // 4)),
+                frame_interval_ps=store.trajectories[rows[0]].frame_interval_ps,
+                seed=seed,
+            )
+        except ValueError as error:
+            reason = str(error)
+            continue
+        times.append(found)
+    if not times:
+        raise ValueError(
+            f"split: expected molecules with a slow torsion in {split!r}, got none ({reason}); give the decay"
+        )
+    return max(times, key=lambda each: each.value_ps)
 
 
 def decay_per_step(relaxation_time_ps: float, *, frame_interval_ps: float) -> float:

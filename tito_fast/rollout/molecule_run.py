@@ -286,6 +286,11 @@ def run_settings(
         "format": config.format,
         "align": config.align,
         "check": config.check,
+        **(
+            {"interpolation_times_ps": list(config.interpolation_times_ps)}
+            if config.interpolation_times_ps
+            else {}
+        ),
         **({"check_criteria": config.flag_bits} if config.check != "off" else {}),
         "starts": blake2b(
             np.ascontiguousarray(starts, dtype="<f8").tobytes(), digest_size=8

@@ -145,6 +145,8 @@ def sample(
         loaded = _on_device(loaded, config, crew)
         molecules = read_molecules(inputs)
         loaded.check_molecules(molecules)
+        for time_ps in config.interpolation_times_ps:
+            loaded.interpolated(time_ps)
         for warning in check_lag_schedule(loaded, config.lag_times_ps):
             warnings.warn(warning, stacklevel=2)
         if start is not None:

@@ -146,6 +146,20 @@ class TitoModel:
         """Return the same model with other weights, of the same configuration."""
         return type(self)(self.config, self.info, network)
 
+    def interpolated(self, power_ps: float | None) -> Self:
+        """Return the model itself: one without an equilibrium term has nothing to interpolate.
+
+        Raises
+        ------
+        ValueError
+            If ``power_ps`` is not None.
+        """
+        if power_ps is not None:
+            raise ValueError(
+                f"interpolation: expected none for a model without an equilibrium term, got {power_ps:g} ps"
+            )
+        return self
+
     def prepare(self, batch: MoleculeBatch, *, backend: Backend = "auto") -> Prepared:
         """Return the tables of ``batch`` for ``backend``: once per set of molecules.
 
