@@ -161,7 +161,7 @@ def store_relaxation_time(
         if not len(torsions):
             continue
         series = [
-            torsion_features(torsion_angles(np.asarray(store.positions(row)), torsions))
+            torsion_features(torsion_angles(store.trajectory_positions(row), torsions))
             for row in rows
         ]
         longest = max(len(one) for one in series)

@@ -335,10 +335,8 @@ def _plain(value: object, hint: object, name: str) -> object:
     """Return ``value`` as ``hint`` wants it: YAML reads 1e-3 as text and 1 as an integer."""
     if value is None and type(None) in get_args(hint):
         return None
-    if hint == Decay and isinstance(value, str) and value in DECAY_CHOICES:
-        return value
     if hint in (float, float | None, Decay):
-        return _number(value, name, "a number, fit or learn" if hint == Decay else "a number")
+        return _number(value, name, hint)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if hint in (int, int | None):
         if not is_integer:
@@ -357,7 +355,12 @@ def _plain(value: object, hint: object, name: str) -> object:
     return value
 
 
-def _number(value: object, name: str, wanted: str = "a number") -> float:
+def _number(value: object, name: str, hint: object = float) -> float | str:
+    wanted = "a number"
+    if hint == Decay:
+        if isinstance(value, str) and value in DECAY_CHOICES:
+            return value
+        wanted = "a number, fit or learn"
     try:
         # bool is an int to Python; nobody means 1.0 by true.
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
