@@ -121,7 +121,7 @@ def test_a_step_down_the_gradient_lowers_the_loss_by_its_squared_norm(make_noise
     squared_norm = sum(gradient.square().sum().item() for gradient in gradients)
     with torch.no_grad():
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter -= 1e-5 * gradient
+            parameter.sub_(gradient, alpha=1e-5)
         lowered = loss - batch_loss(model, drawn, sigma=0.0)
     assert lowered.item() == pytest.approx(1e-5 * squared_norm, rel=0.01)
 
