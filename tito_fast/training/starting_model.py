@@ -87,9 +87,11 @@ def _dynamic_start(config: TrainingConfig, store: Store) -> BopitoModel:
             f"data.length_unit_nm: expected {unit:g} nm, as {model.equilibrium} has it, "
             f"got {config.data.length_unit_nm:g} nm; leave it out"
         )
+    is_turned = prior.config.objective != model.objective
     info = replace(
         _data_info(config, store, length_unit_nm=unit),
-        base_std=prior.info.base_std,
+        # The noise of a diffusion has a standard deviation of 1.
+        base_std=1.0 if is_turned else prior.info.base_std,
         description=f"dynamics on {Path(model.equilibrium).name}",
     )
     interval_ps = info.min_lag_ps

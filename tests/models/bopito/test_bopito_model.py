@@ -265,7 +265,7 @@ def test_a_diffusion_has_a_score_whatever_its_coupling_says():
         (FLOW_PRIOR, {}, "dynamic: expected a model with a condition"),
         (replace(FLOW, vector_start="randn"), {}, "dynamic: expected vectors .* got .*'randn'"),
         (FLOW, {"coupling": "r"}, "dynamic: expected coupling 'none', got 'r'"),
-        (DIFFUSION, {}, "dynamic: expected objective 'velocity' .*, got 'noise'"),
+        (DIFFUSION, {}, "dynamic: expected is_centered True .*, got False"),
         (FLOW, {"length_unit_nm": 0.3}, "dynamic: expected length_unit_nm 0.2 .*, got 0.3"),
         (FLOW, {"base_std": 2.0}, "dynamic: expected base_std 1 .*, got 2"),
         (replace(FLOW, is_centered=False), {}, "dynamic: expected is_centered True .*, got False"),
@@ -281,6 +281,14 @@ def test_terms_that_may_not_be_added_are_refused(config, info, message):
             relaxation_time_ps=1.0,
             frame_interval_ps=1.0,
             seed=0,
+        )
+
+
+def test_a_diffusion_is_no_prior_of_a_flow():
+    prior = TitoModel.create(replace(DIFFUSION_PRIOR, is_centered=True), INFO, seed=0)
+    with pytest.raises(ValueError, match="dynamic: expected objective 'noise' .* got 'velocity'"):
+        BopitoModel.from_equilibrium(
+            prior, FLOW, INFO, relaxation_time_ps=1.0, frame_interval_ps=1.0, seed=0
         )
 
 

@@ -18,7 +18,14 @@ from tito_fast.models.checkpoint import network_from_state
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 
 _DECAY: Final = "decay_logit"
-_FIELDS: Final = ("dynamic", "equilibrium", "frame_interval_ps", "is_decay_learned", "kind")
+_FIELDS: Final = (
+    "dynamic",
+    "equilibrium",
+    "equilibrium_base_std",
+    "frame_interval_ps",
+    "is_decay_learned",
+    "kind",
+)
 
 
 def model_from_content(
@@ -40,7 +47,7 @@ def model_from_content(
         If it is of another kind or version, the terms may not be added, or the tensors are not those of the
         configuration.
     """
-    if config.get("kind") != KIND or sorted(config) != sorted(_FIELDS):
+    if config.get("kind") != KIND or sorted(config) != list(_FIELDS):
         raise ValueError(
             f"config: expected kind {KIND} with {', '.join(_FIELDS)}, got kind {config.get('kind')!r} with "
             f"{', '.join(sorted(config))}; the file may come from a newer version of tito_fast"
@@ -64,6 +71,7 @@ def model_from_content(
         # The logit below says it bit by bit.
         relaxation_time_ps=1.0,
         frame_interval_ps=float(config["frame_interval_ps"]),
+        equilibrium_base_std=float(config["equilibrium_base_std"]),
         is_decay_learned=bool(config["is_decay_learned"]),
     )
     with torch.no_grad():

@@ -126,6 +126,7 @@ class BopitoModel(TitoModel):
             copy.deepcopy(prior.network),
             relaxation_time_ps=relaxation_time_ps,
             frame_interval_ps=frame_interval_ps,
+            equilibrium_base_std=prior.info.base_std,
             is_decay_learned=is_decay_learned,
         )
         network.to(device=prior.device, dtype=prior.dtype)
@@ -169,6 +170,7 @@ class BopitoModel(TitoModel):
             "kind": KIND,
             "dynamic": self.config.to_dict(),
             "equilibrium": network.equilibrium.config.to_dict(),
+            "equilibrium_base_std": network.equilibrium_base_std,
             "frame_interval_ps": network.frame_interval_ps,
             "is_decay_learned": network.is_decay_learned,
         }

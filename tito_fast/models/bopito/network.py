@@ -18,6 +18,8 @@ class BopitoNetwork(nn.Module):
         Taken over; the parameters of the second lose their gradients.
     relaxation_time_ps : float
         Of the slowest process: the decay is exp(−interval / this).
+    equilibrium_base_std : float
+        Standard deviation of the equilibrium model's base density, where it is a flow.
     frame_interval_ps : float
         One step of N: what the decay per step refers to.
     is_decay_learned : bool
@@ -36,6 +38,7 @@ class BopitoNetwork(nn.Module):
         *,
         relaxation_time_ps: float,
         frame_interval_ps: float,
+        equilibrium_base_std: float = 1.0,
         is_decay_learned: bool = False,
     ) -> None:
         check_positive("relaxation_time_ps", relaxation_time_ps, unit="ps")
@@ -44,6 +47,7 @@ class BopitoNetwork(nn.Module):
         self.dynamic = dynamic
         self.equilibrium = equilibrium.requires_grad_(requires_grad=False)
         self.frame_interval_ps = frame_interval_ps
+        self.equilibrium_base_std = equilibrium_base_std
         self.is_decay_learned = is_decay_learned
         weight = next(dynamic.parameters())
         rate = frame_interval_ps / relaxation_time_ps

@@ -6,6 +6,8 @@ from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.model import TitoModel
 
 _MUST_AGREE = ("objective", "is_centered", "n_diffusion_steps", "noise_schedule")
+# A flow's velocity is turned into the noise of any schedule.
+_MUST_AGREE_WITH_A_FLOW = ("is_centered",)
 
 
 def equilibrium_prior(model: TitoModel) -> TitoModel:
@@ -57,7 +59,10 @@ def check_terms(
     equilibrium_info: ModelInfo,
     dynamic_info: ModelInfo,
 ) -> None:
-    """Raise ``ValueError`` unless the two terms may be added: one objective, one path, one unit, one base density."""
+    """Raise ``ValueError`` unless the two terms may be added: one objective, one path, one unit, one base density.
+
+    A flow may be the equilibrium term of a diffusion: its velocity is turned into noise.
+    """
     if not dynamic.is_conditional:
         raise ValueError(
             "dynamic: expected a model with a condition (is_conditional: true), got one without"
@@ -72,7 +77,8 @@ def check_terms(
             f"dynamic: expected coupling 'none', got {dynamic_info.coupling!r}: coupled samples mix the terms; "
             "set data.coupling=none"
         )
-    for name in _MUST_AGREE:
+    is_turned = equilibrium.objective == "velocity" and dynamic.objective == "noise"
+    for name in _MUST_AGREE_WITH_A_FLOW if is_turned else _MUST_AGREE:
         ours, theirs = getattr(dynamic, name), getattr(equilibrium, name)
         if ours != theirs:
             raise ValueError(
@@ -82,7 +88,7 @@ def check_terms(
         raise ValueError(
             "dynamic: expected has_temperature true as the equilibrium model has it, got false"
         )
-    for name in ("length_unit_nm", "base_std"):
+    for name in ("length_unit_nm",) if is_turned else ("length_unit_nm", "base_std"):
         ours, theirs = getattr(dynamic_info, name), getattr(equilibrium_info, name)
         if ours != theirs:
             raise ValueError(
