@@ -286,7 +286,7 @@ def test_terms_that_may_not_be_added_are_refused(config, info, message):
 
 def test_a_diffusion_is_no_prior_of_a_flow():
     prior = TitoModel.create(replace(DIFFUSION_PRIOR, is_centered=True), INFO, seed=0)
-    with pytest.raises(ValueError, match="dynamic: expected objective 'noise' .* got 'velocity'"):
+    with pytest.raises(ValueError, match=r"dynamic: expected objective 'noise' .* got 'velocity'"):
         BopitoModel.from_equilibrium(
             prior, FLOW, INFO, relaxation_time_ps=1.0, frame_interval_ps=1.0, seed=0
         )
