@@ -10,8 +10,15 @@ from typing import Final
 import torch
 
 from tito_fast.models.checkpoint import network_from_state, read_checkpoint, write_checkpoint
+from tito_fast.models.diffusion_checkpoint import (
+    Part,
+    Weights,
+    is_diffusion_checkpoint,
+    read_diffusion_checkpoint,
+)
 from tito_fast.models.lightning_checkpoint import read_lightning_checkpoint
 from tito_fast.models.released_names import released_config_to_tito, state_dict_to_ours
+from tito_fast.models.restricted_pickle import TorchZip
 from tito_fast.models.tito.config import ModelInfo
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.units import LENGTH_UNITS_NM
@@ -57,8 +64,10 @@ def load_model(
     units: str | float | None = None,
     elements: Sequence[str | int] | None = None,
     device: torch.device | str = "cpu",
+    part: Part | None = None,
+    weights: Weights = "average",
 ) -> TitoModel:
-    """Load a model: ours by file or name, or a released Lightning checkpoint.
+    """Load a model: ours by file or name, or a Lightning checkpoint of TITO's, ITO's or BoPITO's code.
 
     Parameters
     ----------
@@ -71,6 +80,11 @@ def load_model(
         With ``units`` in nm: symbols or atomic numbers that the model was trained on. None: any.
     device : torch.device or str
         Where the weights go.
+    part : "dynamic" | "equilibrium" | None
+        Which network of a BoPITO checkpoint that holds both.
+    weights : "average" | "last"
+        Of a checkpoint of ITO or BoPITO: the moving average that training kept, or the last ones, with
+        which the released code samples.
 
     Returns
     -------
@@ -90,7 +104,13 @@ def load_model(
     Nothing in a file is executed. A released checkpoint in half precision becomes float32.
     """
     found = _resolved(path)
-    if is_released_format(found):
+    is_released = is_released_format(found)
+    if is_released and is_diffusion_checkpoint(archive := TorchZip(found)):
+        model = _load_diffusion(archive, units=units, elements=elements, part=part, weights=weights)
+        return model.to(device=device)
+    if part is not None:
+        raise ValueError(f"part: expected None for a model that is not BoPITO's, got {part!r}")
+    if is_released:
         return _load_released(found, units=units, elements=elements).to(device=device)
     model = read_checkpoint(found, device=device)
     _check_unneeded(found, model.info, units=units, elements=elements)
@@ -207,6 +227,34 @@ def _load_released(
         half = (torch.float16, torch.bfloat16)
         state = {n: t.float() if t.dtype in half else t for n, t in state.items()}
         return TitoModel(config, info, network_from_state(config, state))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _load_diffusion(
+    archive: TorchZip,
+    *,
+    units: str | float | None,
+    elements: Sequence[str | int] | None,
+    part: Part | None,
+    weights: Weights,
+) -> TitoModel:
+    path = archive.path
+    if units is None:
+        raise ValueError(
+            f"units: expected the nm in one model unit for {path}, which does not record it, got none; "
+            "give units (0.1661689 for the published alanine dipeptide)"
+        )
+    info = ModelInfo(
+        length_unit_nm=_length_unit_nm(units),
+        elements=None if elements is None else parse_elements(elements),
+        coupling="none",
+        flow_sigma=0.0,
+        description=f"diffusion checkpoint {path.name}",
+    )
+    try:
+        read = read_diffusion_checkpoint(archive, part=part, weights=weights)
+        return TitoModel(read.config, info, network_from_state(read.config, read.state))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -39,6 +39,15 @@ _STORAGE_DTYPES: Final = {
 }
 
 _STAND_IN_NAMES: Final = {
+    "bopito.models.cpainn": (
+        *("EquivariantLinear", "Message", "PaiNNBase", "PaiNNBoPITOScore", "PaiNNScore"),
+        *("PaiNNTLScore", "Readout", "Update"),
+    ),
+    "bopito.models.embedding": (
+        *("AddEquivariantFeatures", "AddSpatialEdgeFeatures", "CombineInvariantFeatures", "MLP"),
+        *("NominalEmbedding", "PositionalEmbedding", "PositionalEncoder"),
+    ),
+    "ito.model.cpainn": ("PaiNNTLScore",),
     "tito.models.embedding": (
         "AddEquivariantFeatures",
         "CombineInvariantFeatures",
@@ -294,7 +303,7 @@ class TorchZip:
     ------
     ValueError
         If the file is not of this format, is damaged, or holds anything but plain values, tensors
-        and the classes of a released TITO network.
+        and the classes of a released network of TITO, ITO or BoPITO.
 
     Notes
     -----
