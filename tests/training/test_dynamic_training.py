@@ -6,6 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tito_fast.analysis.decay import store_relaxation_time
+from tito_fast.cli.train import _with_decay
+from tito_fast.data.store import open_store
 from tito_fast.models.bopito.model import BopitoModel
 from tito_fast.models.load import load_model, save_model
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
@@ -104,3 +107,34 @@ def test_settings_that_contradict_the_equilibrium_model_are_refused(
 def test_settings_are_checked(model, settings, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig.from_dict({"model": model, **settings})
+
+
+def test_a_dynamic_term_of_noise_is_trained_on_a_diffusion(make_dynamic_config, tmp_path):
+    shape = {"n_features": 8, "n_model_layers": 1, "n_diffusion_steps": 20}
+    path = tmp_path / "diffusion.safetensors"
+    save_model(TitoModel.create(TitoConfig.bopito_equilibrium(**shape), INFO, seed=5), path)
+    dynamic = TitoConfig.bopito_dynamic(max_lag_ps=10.0, **shape).to_dict()
+    config = make_dynamic_config(n_steps=1, model={**dynamic, "equilibrium": str(path)})
+    model = load_model(train(config).model_path)
+    assert isinstance(model, BopitoModel)
+    assert model.config.objective == "noise"
+
+
+def test_the_command_line_fits_the_decay_to_the_data(make_dynamic_config, capsys):
+    config = make_dynamic_config(model={"decay": "fit"})
+    fitted = _with_decay(config)
+    assert 0 < fitted.model.decay < 1
+    assert replace(fitted.model, decay="fit") == config.model
+    found = store_relaxation_time(open_store(config.data.store), split="train")
+    assert fitted.model.decay == pytest.approx(math.exp(-1 / found.value_ps))
+    assert f"decay: {fitted.model.decay:.8g} per frame of 1 ps" in capsys.readouterr().out
+    given = make_dynamic_config(model={"decay": 0.5})
+    assert _with_decay(given) is given
+
+
+def test_a_decay_cannot_be_fitted_to_molecules_without_torsions(make_store):
+    store = open_store(make_store("small", sizes=(3,)))
+    with pytest.raises(
+        ValueError, match="split: expected molecules with a slow torsion in 'train'"
+    ):
+        store_relaxation_time(store, split="train")
