@@ -62,15 +62,20 @@ TitoShape shape_from(const py::dict& shape) {
   result.condition_length = shape["condition_length"].cast<double>();
   result.velocity_length = shape["velocity_length"].cast<double>();
   result.has_half_products = shape["has_half_products"].cast<bool>();
+  result.hands_over_vectors = shape["hands_over_vectors"].cast<bool>();
+  result.is_centered = shape["is_centered"].cast<bool>();
   return result;
 }
 
 template <typename T>
-std::unique_ptr<TitoNetwork<T>> network_from(
-    const py::dict& shape_values, const Addresses& embeddings,
-    const std::vector<py::tuple>& embedding_layers, const Addresses& condition_readout,
-    const Addresses& combine, const std::vector<py::tuple>& model_layers, const Addresses& readout,
-    Address readout_v, int n_knots) {
+std::unique_ptr<TitoNetwork<T>> network_from(const py::dict& shape_values,
+                                             const Addresses& embeddings,
+                                             const std::vector<py::tuple>& embedding_layers,
+                                             const Addresses& condition_readout,
+                                             const Addresses& condition_v, const Addresses& combine,
+                                             const std::vector<py::tuple>& model_layers,
+                                             const Addresses& readout, Address readout_v,
+                                             int n_knots) {
   const TitoShape shape = shape_from(shape_values);
   const int n = shape.n_features;
   std::vector<TitoLayer<T>> embedding;
@@ -85,8 +90,16 @@ std::unique_ptr<TitoNetwork<T>> network_from(
   weights.atom_embedding = pointer<const T>(embeddings.at(0));
   weights.bond_embedding = pointer<const T>(embeddings.at(1));
   weights.embedding_layers = embedding.data();
-  // The scalars' half of the outputs comes first.
-  weights.condition_readout = mlp_from<const T>(condition_readout, n, n, n);
+  if (shape.n_embedding_layers > 0) {
+    // The scalars' half of the outputs comes first.
+    weights.condition_readout = mlp_from<const T>(condition_readout, n, n, n);
+  }
+  if (shape.hands_over_vectors) {
+    weights.condition_gate = mlp_from<const T>(condition_readout, n, n, n);
+    weights.condition_gate.last.weight += std::ptrdiff_t{n} * n;
+    weights.condition_gate.last.bias += n;
+    weights.condition_v = pointer<const T>(condition_v.at(0));
+  }
   weights.combine = mlp_from<const T>(combine, (1 + shape.n_encodings) * n, n, n);
   weights.model_layers = model.data();
   // Outputs: scalar, gate. Only the gate is read.
@@ -104,7 +117,8 @@ TitoBatch batch_from(const Addresses& arrays, std::int64_t n_atoms, std::int64_t
 
 template <typename T>
 TitoCondition<T> condition_from(const Addresses& arrays) {
-  return {pointer<T>(arrays.at(0)), pointer<T>(arrays.at(1)), pointer<T>(arrays.at(2))};
+  return {pointer<T>(arrays.at(0)), pointer<T>(arrays.at(1)), pointer<T>(arrays.at(2)),
+          pointer<T>(arrays.at(3))};
 }
 
 SolverProgram program_from(const std::vector<double>& shares, const std::vector<double>& weights,
@@ -129,8 +143,8 @@ template <typename T>
 void def_network(py::module_& module, const char* name) {
   py::class_<TitoNetwork<T>>(module, name)
       .def(py::init(&network_from<T>), "shape"_a, "embeddings"_a, "embedding_layers"_a,
-           "condition_readout"_a, "combine"_a, "model_layers"_a, "readout"_a, "readout_v"_a,
-           "n_knots"_a)
+           "condition_readout"_a, "condition_v"_a, "combine"_a, "model_layers"_a, "readout"_a,
+           "readout_v"_a, "n_knots"_a)
       .def_property_readonly("padded_features", &TitoNetwork<T>::padded_features)
       .def_property_readonly("padded_width", &TitoNetwork<T>::padded_width)
       .def(

@@ -154,8 +154,35 @@ void run_layer(const Team& team, const PackedTito<T>& net, const PackedLayer<T>&
   if (next != nullptr) prepare_sources(net, *next, new_vectors, first, end, group);
 }
 
-// Fills projection, condition and edge_share from the current positions, whose geometry and graph
-// are in the group.
+// Reads off the condition's features of atoms first .. end what is handed over: scalars in their
+// place, vectors, which the layers left in `vectors`, as start_vectors.
+template <typename T>
+void read_condition(const PackedTito<T>& net, const T* vectors, std::int64_t first,
+                    std::int64_t end, const GroupTile<T>& tile, const Group<T>& group) {
+  const std::int64_t features = row_stride<T>(net.shape.n_features);
+  const int n = static_cast<int>(end - first);
+  T* const scalars = group.scalars + first * features;
+  if (net.shape.hands_over_vectors) {
+    // The projection is computed later: its rows hold the gates.
+    T* const gates = group.projection + first * features;
+    T* const start = group.start_vectors + 3 * first * features;
+    mlp_forward(net.condition_gate, n, scalars, features, gates, features, tile.node);
+    const PackedLinear<T>& v = net.condition_v;
+    gemm<Start::kZero>(3 * n, v.n_in, v.n_out, vectors + 3 * first * features, features, 1,
+                       v.forward, static_cast<const T*>(nullptr), start, features);
+    for (int r = 0; r < 3 * n; ++r) {
+      for (int c = 0; c < features; c += kLanes<T>) {
+        T* const at = start + r * features + c;
+        store(at, load(gates + r / 3 * features + c) * load(at));
+      }
+    }
+  }
+  mlp_forward(net.condition_readout, n, scalars, features, scalars, features, tile.node);
+}
+
+// Fills projection, condition and edge_share, and start_vectors where they are handed over, from
+// the current positions, whose geometry and graph are in the group; without a condition from atoms
+// and bonds alone.
 template <typename T>
 void run_condition(const Team& team, const PackedTito<T>& net, const TitoBatch& batch,
                    const GroupTile<T>& tile, const Group<T>& group) {
@@ -173,18 +200,20 @@ void run_condition(const Team& team, const PackedTito<T>& net, const TitoBatch& 
                group.condition + e * features);
     }
   }
-  prepare_sources(net, net.embedding_layers[0], static_cast<const T*>(nullptr), first, end, group);
   const int n_layers = net.shape.n_embedding_layers;
+  if (n_layers > 0) {
+    prepare_sources(net, net.embedding_layers[0], static_cast<const T*>(nullptr), first, end,
+                    group);
+  }
   for (int k = 0; k < n_layers; ++k) {
     const PackedLayer<T>* const next = k + 1 < n_layers ? net.embedding_layers + k + 1 : nullptr;
     run_layer(team, net, net.embedding_layers[k], next, group.vectors[k % 2],
               group.vectors[(k + 1) % 2], LayerEdges<T>{group.condition, nullptr, group.condition},
               tile, group);
   }
-  T* const scalars = group.scalars + first * features;
-  mlp_forward(net.condition_readout, static_cast<int>(end - first), scalars, features, scalars,
-              features, tile.node);
-  time_embed_scalars_share(net.combine, static_cast<int>(end - first), scalars, features,
+  if (n_layers > 0) read_condition(net, group.vectors[n_layers % 2], first, end, tile, group);
+  time_embed_scalars_share(net.combine, static_cast<int>(end - first),
+                           group.scalars + first * features, features,
                            group.projection + first * features, features);
   const PackedLinear<T>& share = net.model_layers[0].message.phi.first;
   const std::int64_t first_edge = group.edge_ptr[first];

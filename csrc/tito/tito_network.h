@@ -13,15 +13,17 @@ namespace tito_fast {
 
 struct TitoShape {
   int n_features;
-  int width;        // of the messages; n_features without a bottleneck
-  int n_encodings;  // of flow time, temperature if there is one, lag
-  int n_embedding_layers;
+  int width;               // of the messages; n_features without a bottleneck
+  int n_encodings;         // of flow time, temperature if there is one, lag if there is one
+  int n_embedding_layers;  // 0: no condition, the embeddings of atoms and bonds alone
   int n_model_layers;
   bool is_reduced;
   double cutoff;  // model units; 0 without
   double condition_length;
   double velocity_length;
-  bool has_half_products;  // bfloat16 factors in the products of the velocity network's edges
+  bool has_half_products;   // bfloat16 factors in the products of the velocity network's edges
+  bool hands_over_vectors;  // the condition's vectors are the start of the velocity network's
+  bool is_centered;         // the velocity, per molecule
 };
 
 // A bottleneck around a message.
@@ -59,7 +61,10 @@ struct TitoWeights {
   const T* atom_embedding;
   const T* bond_embedding;
   const TitoLayer<T>* embedding_layers;
-  Mlp<const T> condition_readout;  // the scalars' half of its last linear
+  Mlp<const T>
+      condition_readout;        // the scalars' half of its last linear; unset without a condition
+  Mlp<const T> condition_gate;  // the gates' half; set where vectors are handed over
+  const T* condition_v;         // (F, F), likewise
   Mlp<const T> combine;
   const TitoLayer<T>* model_layers;
   Mlp<const T> readout;  // the gate's row of its last linear
@@ -81,14 +86,15 @@ struct TitoCondition {
   T* projection;  // (n_atoms, F padded): the scalars' share of the combining MLP's first linear
   T* edges;       // (n_edges, F padded)
   T* edge_share;  // (n_edges, width padded): share of the first velocity layer's phi
+  T* vectors;     // (n_atoms, 3, F padded) where they are handed over, else null
 };
 
 template <typename T>
 struct TitoEvaluation {
-  const T* condition_positions;  // (n_atoms, 3), read with a cutoff only
+  const T* condition_positions;  // (n_atoms, 3), read with a cutoff and a condition only
   const T* positions;            // (n_atoms, 3)
   const T* encodings;            // (n_molecules, n_encodings, F)
-  const T* vectors;              // (n_atoms, 3, F)
+  const T* vectors;              // (n_atoms, 3, F); null where the condition hands them over
   T* velocity;                   // (n_atoms, 3)
 };
 
@@ -104,14 +110,14 @@ struct SolverProgram {
   bool is_multistep;
 };
 
-enum class VectorStart { kZeros, kFixed, kFresh };
+enum class VectorStart { kZeros, kFixed, kFresh, kCondition };
 
 template <typename T>
 struct TitoStep {
   const T* positions;       // (n_atoms, 3)
   const T* time_encodings;  // (n_evaluations, F)
   const T*
-      molecule_encodings;   // (n_molecules, n_encodings - 1, F): temperature if there is one, lag
+      molecule_encodings;   // (n_molecules, n_encodings - 1, F): temperature and lag if there are
   const double* time_grid;  // (n_steps + 1)
   int n_steps;
   SolverProgram solver;

@@ -83,12 +83,13 @@ class NetworkOf final : public TitoKernels<T> {
             use_result(condition, group);
             set_graph(team, batch, x, x, group);
           } else {
-            const T* const current = evaluation.condition_positions + 3 * first;
+            const T* const current =
+                has_condition() ? evaluation.condition_positions + 3 * first : x;
             set_graph(team, batch, current, x, group);
             condition_here(team, batch, current, tile, group);
           }
           const int n_features = net_.shape.n_features;
-          if (team.is_first()) {
+          if (team.is_first() && !net_.shape.hands_over_vectors) {
             pad_rows(3 * group.size.n_atoms, n_features,
                      evaluation.vectors + 3 * first * n_features, n_features, group.start_vectors);
           }
@@ -108,6 +109,8 @@ class NetworkOf final : public TitoKernels<T> {
   }
 
  private:
+  bool has_condition() const { return net_.shape.n_embedding_layers > 0; }
+
   static std::int64_t counted_bytes(const TitoShape& shape, const TitoWeights<T>& weights) {
     Workspace counted;
     pack_tito(shape, weights, counted);
@@ -185,6 +188,9 @@ class NetworkOf final : public TitoKernels<T> {
     group.projection = result.projection + group.first_atom * padded_features();
     group.condition = result.edges + group.place.first_edge * padded_features();
     group.edge_share = result.edge_share + group.place.first_edge * padded_width();
+    if (net_.shape.hands_over_vectors) {
+      group.start_vectors = result.vectors + 3 * group.first_atom * padded_features();
+    }
   }
 
   // one, two: positions of the group's atoms that a cutoff is applied to.
@@ -204,7 +210,7 @@ class NetworkOf final : public TitoKernels<T> {
 
   void condition_here(const Team& team, const TitoBatch& batch, const T* positions,
                       const GroupTile<T>& tile, const Group<T>& group) const {
-    fill_geometry(team, positions, net_.shape.condition_length, 0, group);
+    if (has_condition()) fill_geometry(team, positions, net_.shape.condition_length, 0, group);
     team.barrier();
     run_condition(team, net_, batch, tile, group);
   }
@@ -223,7 +229,7 @@ class NetworkOf final : public TitoKernels<T> {
     run_velocity(team, net_, tile, group);
     if (team.is_first()) {
       const double one = 1.0;
-      advance(group, x, group.readout, 1, &one, true, velocity);
+      advance(group, x, group.readout, 1, &one, net_.shape.is_centered, velocity);
     }
     team.barrier();
   }
@@ -250,6 +256,7 @@ class NetworkOf final : public TitoKernels<T> {
 
   void start_vectors(const TitoStep<T>& step, const Group<T>& group, int evaluation,
                      const StepState<T>& state) const {
+    if (step.vector_start == VectorStart::kCondition) return;
     constexpr std::uint32_t kVectorStream = 1u << 28;
     const int stride = padded_features();
     if (step.vector_start == VectorStart::kFresh ||
@@ -280,8 +287,9 @@ class NetworkOf final : public TitoKernels<T> {
                 int evaluation, int slot, const GroupTile<T>& tile, Group<T>& group,
                 const StepState<T>& state) const {
     if (net_.shape.cutoff != 0.0) {
-      set_graph(team, batch, state.current, x, group);
-      condition_here(team, batch, state.current, tile, group);
+      const T* const current = has_condition() ? state.current : x;
+      set_graph(team, batch, current, x, group);
+      condition_here(team, batch, current, tile, group);
     }
     if (team.is_first()) {
       start_vectors(step, group, evaluation, state);

@@ -31,7 +31,9 @@ struct PackedTito {
   const T* atom_embedding;  // torch's
   const T* bond_embedding;
   PackedLayer<T>* embedding_layers;
-  PackedMlp<T> condition_readout;
+  PackedMlp<T> condition_readout;  // unset without a condition
+  PackedMlp<T> condition_gate;     // these two where vectors are handed over
+  PackedLinear<T> condition_v;
   PackedTimeEmbed<T> combine;
   PackedLayer<T>* model_layers;
   PackedReadout<T> readout;
@@ -176,10 +178,11 @@ PackedTito<T> pack_tito(const TitoShape& shape, const TitoWeights<T>& weights, W
   packed.embedding_layers = memory.take<PackedLayer<T>>(n_embedding);
   packed.model_layers = memory.take<PackedLayer<T>>(n_model);
   for (int k = 0; k < n_embedding; ++k) {
-    // No vectors before the first layer; none wanted after the last.
+    // No vectors before the first layer; after the last only those that are handed over.
     const MessageShape message{shape.width, k > 0, true, !shape.is_reduced, shape.condition_length};
+    const bool updates_vectors = shape.hands_over_vectors || k + 1 < n_embedding;
     const PackedLayer<T> layer =
-        pack_layer(shape, weights.embedding_layers[k], message, k + 1 < n_embedding, false, memory);
+        pack_layer(shape, weights.embedding_layers[k], message, updates_vectors, false, memory);
     if (packed.embedding_layers != nullptr) packed.embedding_layers[k] = layer;
   }
   for (int k = 0; k < n_model; ++k) {
@@ -189,7 +192,14 @@ PackedTito<T> pack_tito(const TitoShape& shape, const TitoWeights<T>& weights, W
         pack_layer(shape, weights.model_layers[k], message, true, shape.has_half_products, memory);
     if (packed.model_layers != nullptr) packed.model_layers[k] = layer;
   }
-  packed.condition_readout = pack_mlp(weights.condition_readout, false, memory);
+  if (n_embedding > 0) {
+    packed.condition_readout = pack_mlp(weights.condition_readout, false, memory);
+  }
+  if (shape.hands_over_vectors) {
+    packed.condition_gate = pack_mlp(weights.condition_gate, false, memory);
+    const Linear<const T> v{weights.condition_v, nullptr, n, n, n};
+    packed.condition_v = pack_linear(v, false, false, memory);
+  }
   packed.combine = pack_time_embed(weights.combine, n, false, memory);
   packed.readout = pack_readout(weights.readout, weights.readout_v, false, memory);
   return packed;

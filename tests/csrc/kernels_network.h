@@ -29,7 +29,11 @@ class NetworkWeights {
     view.atom_embedding = random(kElements * n);
     view.bond_embedding = random(kBondTypes * n);
     view.embedding_layers = layers_.data();
-    view.condition_readout = mlp(n, n, n);
+    if (shape.n_embedding_layers > 0) view.condition_readout = mlp(n, n, n);
+    if (shape.hands_over_vectors) {
+      view.condition_gate = mlp(n, n, n);
+      view.condition_v = random(std::int64_t{n} * n);
+    }
     view.combine = mlp((1 + shape.n_encodings) * n, n, n);
     view.model_layers = model_layers_.data();
     view.readout = mlp(n, n, 1);
@@ -103,14 +107,19 @@ void run_network(const tito_fast::TitoNetwork<T>& network, const tito_fast::Tito
   const auto projection = Array<T>::output(n_atoms * network.padded_features());
   const auto edges = Array<T>::output(n_edges * network.padded_features());
   const auto shares = Array<T>::output(n_edges * network.padded_width());
-  const tito_fast::TitoCondition<T> condition{projection.data(), edges.data(), shares.data()};
+  const bool is_handed = shape.hands_over_vectors;
+  const auto handed =
+      Array<T>::output(is_handed ? 3 * n_atoms * network.padded_features() : std::int64_t{0});
+  const tito_fast::TitoCondition<T> condition{projection.data(), edges.data(), shares.data(),
+                                              is_handed ? handed.data() : nullptr};
   if (shape.cutoff == 0.0) {
     network.condition(batch, x.data(), condition, n_threads);
-    for (const auto* array : {&projection, &edges, &shares}) array->check("condition");
+    for (const auto* array : {&projection, &edges, &shares, &handed}) array->check("condition");
   }
-  network.velocity(batch, condition,
-                   {x.data(), x.data(), encodings.data(), vectors.data(), velocity.data()},
-                   n_threads);
+  network.velocity(
+      batch, condition,
+      {x.data(), x.data(), encodings.data(), is_handed ? nullptr : vectors.data(), velocity.data()},
+      n_threads);
   velocity.check("velocity");
 
   // Two steps of two stages.
@@ -122,7 +131,8 @@ void run_network(const tito_fast::TitoNetwork<T>& network, const tito_fast::Tito
   std::iota(keys.begin(), keys.end(), 5);
   std::iota(replicas.begin(), replicas.end(), 0);
   for (const auto start : {tito_fast::VectorStart::kZeros, tito_fast::VectorStart::kFixed,
-                           tito_fast::VectorStart::kFresh}) {
+                           tito_fast::VectorStart::kFresh, tito_fast::VectorStart::kCondition}) {
+    if ((start == tito_fast::VectorStart::kCondition) != is_handed) continue;
     const auto next = Array<T>::output(3 * n_atoms);
     tito_fast::TitoStep<T> step{};
     step.positions = x.data();
@@ -149,12 +159,26 @@ void tito_network(int n_threads) {
     int width;
     double cutoff;
     bool has_tables;
+    int n_embedding_layers;
+    bool hands_over_vectors;
   };
-  for (const Kind& kind : {Kind{6, 6, 0.0, false}, Kind{24, 10, 0.0, false},
-                           Kind{24, 24, 0.0, true}, Kind{10, 6, 1.5, false}}) {
-    const tito_fast::TitoShape shape{
-        kind.n_features, kind.width, 2,    2,    2, kind.width < kind.n_features,
-        kind.cutoff,     10.0,       10.0, false};
+  for (const Kind& kind :
+       {Kind{6, 6, 0.0, false, 2, false}, Kind{24, 10, 0.0, false, 2, false},
+        Kind{24, 24, 0.0, true, 2, false}, Kind{10, 6, 1.5, false, 2, false},
+        Kind{24, 10, 0.0, true, 2, true}, Kind{6, 6, 1.5, false, 1, true},
+        Kind{10, 10, 0.0, false, 0, false}, Kind{10, 10, 1.5, false, 0, false}}) {
+    const tito_fast::TitoShape shape{kind.n_features,
+                                     kind.width,
+                                     kind.n_embedding_layers > 0 ? 2 : 1,
+                                     kind.n_embedding_layers,
+                                     2,
+                                     kind.width < kind.n_features,
+                                     kind.cutoff,
+                                     10.0,
+                                     10.0,
+                                     false,
+                                     kind.hands_over_vectors,
+                                     kind.n_embedding_layers > 0};
     std::unique_ptr<tito_fast::TitoNetwork<T>> network;
     {
       // Gone once they are packed.

@@ -178,10 +178,9 @@ class Published:
         )
         for number in numbers:
             weight, bias = (self.state[f"{name}.{number}.{part}"] for part in ("weight", "bias"))
-            if weight.ndim == 1:
-                x = nn.functional.layer_norm(x, weight.shape, weight, bias)
-            else:
-                x = x @ weight.T + bias
+            is_norm = weight.ndim == 1
+            norm = nn.functional.layer_norm
+            x = norm(x, weight.shape, weight, bias) if is_norm else x @ weight.T + bias
             # SiLU stands behind a norm, or behind a linear that no norm follows.
             followed = f"{name}.{number + 1}.weight" in self.state
             if number != numbers[-1] and not followed:

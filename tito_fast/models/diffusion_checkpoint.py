@@ -5,7 +5,7 @@ Neither has released weights; what is read is what their code saves. Nothing in 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -141,7 +141,7 @@ def read_diffusion_checkpoint(
     check_choice("weights", weights, WEIGHTS)
     if part is not None:
         check_choice("part", part, PARTS)
-    content = archive.content
+    content: Any = archive.content
     records = {
         str(name): record
         for name, record in content["state_dict"].items()
@@ -227,7 +227,7 @@ def _to_ours(tensors: Mapping[str, Tensor], naming: _Naming) -> dict[str, Tensor
     for name, tensor in state.items():
         if _is_last_linear(name, state):
             rows = tensor.shape[0] // len(naming.blocks)
-            blocks = tensor.split(rows) if rows else ()
+            blocks: list[Tensor] = list(torch.split(tensor, rows)) if rows else []
             if len(blocks) != len(naming.blocks):
                 raise ValueError(
                     f"{name}: expected {len(naming.blocks)} blocks, got {tensor.shape[0]} rows"
@@ -353,7 +353,7 @@ def _schedule(stated: object) -> NoiseScheduleName:
         raise ValueError(
             f"noise_schedule: expected one of {', '.join(NOISE_SCHEDULES)}, got {shown}"
         )
-    return cast("NoiseScheduleName", name)
+    return name
 
 
 def _check_steps(length: object, n_steps: int) -> None:

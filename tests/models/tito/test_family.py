@@ -1,14 +1,19 @@
 """ITO's and BoPITO's networks: the variants of the one network, against its definition and its symmetries."""
 
+import json
 from dataclasses import dataclass, replace
+from importlib import resources
 from typing import Any
 
 import pytest
 import torch
 from e3nn import o3
 from e3nn.util.test import assert_equivariant
+from safetensors import safe_open
 
 from tito_fast.errors import BackendUnavailableError
+from tito_fast.models.checkpoint import model_hash
+from tito_fast.models.load import load_model
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.models.tito.network import TitoNetwork, count_parameters
@@ -284,3 +289,12 @@ def test_files_of_earlier_versions_keep_their_fields():
     assert not later & set(SMALL.to_dict())
     for config in (SMALL, *VARIANTS.values()):
         assert TitoConfig.from_dict(config.to_dict()) == config
+
+
+def test_the_shipped_model_keeps_its_hash():
+    path = resources.files("tito_fast") / "pretrained" / "smallmol.safetensors"
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["tito_fast"])
+    model = load_model("smallmol")
+    assert model_hash(model) == header["hash"]
+    assert model.config.to_dict() == header["config"]

@@ -108,6 +108,65 @@ def test_a_step_in_one_call_holds_for_every_kind_of_network(make_batch, change, 
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
 
 
+# The condition's vectors, and no condition at all.
+FAMILY = {
+    "vectors": {"vector_start": "condition"},
+    "vectors, one layer, reduced": {
+        "vector_start": "condition",
+        "n_embedding_layers": 1,
+        "n_features": 24,
+        "n_reduced_features": 10,
+    },
+    "vectors, cutoff, rank 0": {
+        "vector_start": "condition",
+        "scaled_cutoff": 1.5,
+        "first_rank": 0,
+    },
+    "no condition": {"is_conditional": False, "n_embedding_layers": 0, "vector_start": "zeros"},
+    "no condition, cutoff": {
+        "is_conditional": False,
+        "n_embedding_layers": 0,
+        "vector_start": "zeros",
+        "scaled_cutoff": 1.5,
+    },
+    "not centered, rank 0": {"is_centered": False, "first_rank": 0},
+    "lag in the condition": {"lag_in": "condition", "vector_start": "condition"},
+}
+
+
+@pytest.mark.parametrize("change", FAMILY.values(), ids=FAMILY.keys())
+@pytest.mark.parametrize("solver", ["euler", "rk4", "ab2"])
+def test_a_step_in_one_call_holds_for_the_family(make_batch, change, solver):
+    config = replace(SMALL, **change)
+    model, batch = make_model(config), make_batch(5, 1, 9, 2)
+    settings = {"solver": solver, "vector_start": config.vector_start, "base_std": 0.75}
+    found = run(model, batch, **settings)
+    assert torch.equal(found, run(model, batch, recorded=True, **settings))
+    expected = run(model, batch, backend="reference", **settings)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+
+
+def test_threads_and_batches_do_not_change_a_bit_of_handed_over_vectors(
+    make_batch, restore_threads
+):
+    model = make_model(replace(SMALL, vector_start="condition"))
+    results = []
+    for sizes in ((9,) * 8, (17,)):
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            results.append(run(model, make_batch(*sizes), vector_start="condition"))
+    for start in (0, 3):
+        assert torch.equal(results[start], results[start + 1])
+        assert torch.equal(results[start], results[start + 2])
+
+
+def test_a_step_with_another_start_of_vectors_is_refused(make_batch):
+    handing = make_model(replace(SMALL, vector_start="condition"))
+    for model, start in ((handing, "zeros"), (make_model(), "condition")):
+        with pytest.raises(ValueError, match="vector_start: expected .* for this model, got"):
+            run(model, make_batch(3), vector_start=start)
+
+
 def test_the_noise_follows_the_rollout_step(make_batch):
     model, batch = make_model(), make_batch(6)
     assert not torch.equal(run(model, batch, rollout_step=0), run(model, batch, rollout_step=1))

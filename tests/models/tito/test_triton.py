@@ -182,6 +182,53 @@ def test_a_planned_step_is_bitwise_the_steps_of_the_solver(
     assert not torch.equal(planned, run(model, batch, rollout_step=0, **settings))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vector_start": "condition", "first_rank": 0},
+        {"is_conditional": False, "n_embedding_layers": 0, "vector_start": "zeros"},
+        {"is_centered": False, "lag_in": "condition"},
+    ],
+    ids=str,
+)
+def test_the_family_matches_the_reference(make_batch, triton_device, exact_dtype, change):
+    config = replace(SMALL, **change)
+    batch = make_batch(4, 1, 3)
+    found = {}
+    for backend in ("reference", "triton"):
+        model = make_model(triton_device, config, exact_dtype)
+        current, x_t, vectors, times, lags, _ = inputs(model, batch)
+        prepared = model.prepare(batch.to(model.device), backend=backend)
+        start = None if config.vector_start == "condition" else vectors
+        output = model.velocity(
+            prepared, model.condition(prepared, current, lags), x_t, times, lags, vectors=start
+        )
+        output.square().sum().backward()
+        gradients = [
+            torch.zeros_like(p) if p.grad is None else p.grad for p in model.network.parameters()
+        ]
+        found[backend] = [output.detach(), *gradients]
+    atol = 1e-9 if exact_dtype == torch.float64 else 1e-3
+    for here, there in zip(found["triton"], found["reference"], strict=True):
+        assert (here - there).norm() <= atol * max(1.0, float(there.norm()))
+
+
+@pytest.mark.parametrize("vector_start", ["condition", "zeros"])
+def test_a_planned_step_holds_for_the_family(make_batch, triton_device, vector_start):
+    has_condition = vector_start == "condition"
+    n_layers = SMALL.n_embedding_layers if has_condition else 0
+    config = replace(
+        SMALL,
+        vector_start=vector_start,
+        is_conditional=has_condition,
+        n_embedding_layers=n_layers,
+    )
+    model, batch = make_model(triton_device, config), make_batch(4, 1, 3)
+    settings = {"solver": "heun", "vector_start": vector_start}
+    found = run(model, batch, **settings)
+    assert torch.equal(found, run(model, batch, recorded=True, **settings))
+
+
 def test_molecules_of_one_shape_share_a_plan_and_leave_no_trace_in_it(make_batch, triton_device):
     shapes = [make_batch(5, 3), make_batch(6, 2, seed=7), make_batch(5, 3)]
     fresh = []

@@ -379,13 +379,17 @@ class TitoModel:
         Raises
         ------
         ValueError
-            If the model predicts noise.
+            If the model predicts noise, or its vectors do not start so.
 
         Notes
         -----
         Bit for bit what the solver's steps over :meth:`velocity` give, in one call without the interpreter's lock.
         """
         self._check_objective("velocity")
+        hands_over, start = self.config.vector_start == "condition", settings.vector_start
+        if (start == "condition") != hands_over:
+            wanted = "condition" if hands_over else "zeros or noise"
+            raise ValueError(f"vector_start: expected {wanted} for this model, got {start}")
         step = _WHOLE_STEPS.get(prepared.backend)
         if step is None:
             return None

@@ -53,6 +53,12 @@ class _Features(NamedTuple):
     projection: Tensor  # (n_atoms, F padded)
     edges: Tensor  # (n_edges, F padded)
     edge_share: Tensor  # (n_edges, width padded)
+    vectors: Tensor | None  # (n_atoms, 3, F padded), where they are handed over
+
+    @property
+    def addresses(self) -> list[int]:
+        """Where the arrays lie, as compiled calls take them."""
+        return [0 if array is None else array.data_ptr() for array in self]
 
 
 @dataclass(frozen=True)
@@ -149,14 +155,15 @@ def velocity(
     features_here = conditioning.features
     if features_here is None and network.config.scaled_cutoff is None:
         features_here = _features(network, tables, current)
-    # The order of a row: flow time, temperature where there is one, lag.
+    # The order of a row: flow time, temperature where there is one, lag where there is one.
     rows = torch.stack(encodings, dim=1).to(x_t.dtype).contiguous()
     result = torch.empty_like(x_t, memory_format=torch.contiguous_format)
-    arrays = [current.contiguous(), x_t.contiguous(), rows, vectors.contiguous(), result]
+    # Without a condition, or with its vectors, there is nothing to read.
+    arrays = [None if each is None else each.contiguous() for each in (current, x_t, rows, vectors)]
     packed_network(network).kernels.velocity(
         *tables.arguments,
-        [0, 0, 0] if features_here is None else [array.data_ptr() for array in features_here],
-        [array.data_ptr() for array in arrays],
+        [0] * len(_Features._fields) if features_here is None else features_here.addresses,
+        [0 if array is None else array.data_ptr() for array in (*arrays, result)],
         torch.get_num_threads(),
     )
     return result
@@ -191,7 +198,9 @@ def rollout_step(
     _check_dtypes(network, scaled_positions=scaled_positions)
     positions = scaled_positions.contiguous()
     result = torch.empty_like(positions)
-    rows = torch.stack(molecule_encodings, dim=1).contiguous()
+    rows = positions.new_empty((tables.batch.n_molecules, 0, network.config.n_features))
+    if molecule_encodings:
+        rows = torch.stack(molecule_encodings, dim=1).contiguous()
     times = time_encodings.contiguous()
     arrays = [positions, times, rows, noise.keys, noise.replicas, result]
     packed_network(network).kernels.rollout_step(
@@ -216,18 +225,24 @@ if set(_VECTOR_START_CODES) != set(VECTOR_STARTS):
     raise RuntimeError(f"vector_start: expected codes for {VECTOR_STARTS}")
 
 
-def _features(network: TitoNetwork, tables: NativeTables, scaled_positions: Tensor) -> _Features:
-    kernels = packed_network(network).kernels
+def _features(
+    network: TitoNetwork, tables: NativeTables, scaled_positions: Tensor | None
+) -> _Features:
+    kernels, like = packed_network(network).kernels, next(network.parameters()).detach()
     n_atoms, n_edges = tables.batch.n_atoms, tables.edges.source.shape[0]
+    width = kernels.padded_features
+    hands_over_vectors = network.config.vector_start == "condition"
     features = _Features(
-        scaled_positions.new_empty((n_atoms, kernels.padded_features)),
-        scaled_positions.new_empty((n_edges, kernels.padded_features)),
-        scaled_positions.new_empty((n_edges, kernels.padded_width)),
+        like.new_empty((n_atoms, width)),
+        like.new_empty((n_edges, width)),
+        like.new_empty((n_edges, kernels.padded_width)),
+        like.new_empty((n_atoms, 3, width)) if hands_over_vectors else None,
     )
+    positions = None if scaled_positions is None else scaled_positions.contiguous()
     kernels.condition(
         *tables.arguments,
-        scaled_positions.contiguous().data_ptr(),
-        [array.data_ptr() for array in features],
+        0 if positions is None else positions.data_ptr(),
+        features.addresses,
         torch.get_num_threads(),
     )
     return features

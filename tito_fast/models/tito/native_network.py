@@ -77,13 +77,7 @@ def packed_network(network: TitoNetwork) -> PackedNetwork:
 
 def is_one_call(network: TitoNetwork) -> bool:
     """Return whether a compiled call runs the whole of ``network``; else it is composed of compiled ops."""
-    config = network.config
-    return (
-        config.lag_in == "velocity"
-        and config.is_conditional
-        and config.is_centered
-        and config.vector_start != "condition"
-    )
+    return network.config.lag_in == "velocity"
 
 
 def problem(network: TitoNetwork, *, with_gradients: bool) -> str:
@@ -127,6 +121,7 @@ def _pack(network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
     keep: list[Tensor] = []
     rows = [None] * config.n_model_layers if tables is None else tables.rows
     velocity, condition = network.velocity, network.condition
+    readout = condition.readout if config.is_conditional else None
     kernels_of = (
         native_module().TitoNetworkFloat64 if double else native_module().TitoNetworkFloat32
     )
@@ -142,12 +137,15 @@ def _pack(network: TitoNetwork, *, has_half_products: bool) -> PackedNetwork:
             "condition_length": config.distance_encoding_length,
             "velocity_length": VELOCITY_DISTANCE_LENGTH,
             "has_half_products": has_half_products,
+            "hands_over_vectors": config.vector_start == "condition",
+            "is_centered": config.is_centered,
         },
         embeddings=_addresses(
             [condition.atom_embedding.weight, condition.bond_embedding.weight], keep
         ),
         embedding_layers=[_layer(layer, None, keep) for layer in condition.layers],
-        condition_readout=_addresses(mlp_parameters(condition.readout.mlp), keep),
+        condition_readout=_addresses(mlp_parameters(readout.mlp), keep) if readout else [],
+        condition_v=_addresses([readout.v.weight], keep) if readout else [],
         combine=_addresses(mlp_parameters(velocity.combine), keep),
         model_layers=[
             _layer(layer, table, keep) for layer, table in zip(velocity.layers, rows, strict=True)

@@ -33,7 +33,7 @@ class StepSettings:
     time_grid : tuple of float
     solver : Solver
         One that is a `StageProgram`.
-    vector_start : "randn" | "randn_fixed" | "zeros"
+    vector_start : "randn" | "randn_fixed" | "zeros" | "condition"
     base_std : float
     center : bool
     """

@@ -140,7 +140,7 @@ def rollout_step(
 ) -> Tensor | None:
     """Return the positions one lag later, (n_atoms, 3); None with a cutoff, whose graph changes within the step.
 
-    None too where the lag enters the conditioning network, and without a condition.
+    None too where the lag enters the conditioning network.
 
     Parameters
     ----------
@@ -152,14 +152,15 @@ def rollout_step(
         Temperature where the model has one, lag.
     """
     config = network.config
-    if config.scaled_cutoff is not None or lag_encoding is not None or not config.is_conditional:
+    if config.scaled_cutoff is not None or lag_encoding is not None:
         return None
+    nothing = scaled_positions.new_empty((tables.batch.n_molecules, 0))
     plan = step_plan(network, tables.graph, settings)
     with torch.autocast(scaled_positions.device.type, enabled=False):
         return plan.step(
             tables.graph,
             scaled_positions,
             time_encodings=time_encodings,
-            molecule_encodings=torch.cat(molecule_encodings, dim=-1),
+            molecule_encodings=torch.cat([nothing, *molecule_encodings], dim=-1),
             noise=noise,
         )

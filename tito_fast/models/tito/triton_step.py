@@ -109,7 +109,8 @@ class StepPlan:
         graph, shape = self._static.graph, self._static.shape
         batch_ptr = graph.message.batch_ptr
         packed = op_network.pack(network, graph.kernels)
-        features = op_network.condition(network, graph, buffers.positions, packed=packed)
+        positions = buffers.positions if network.config.is_conditional else None
+        features = op_network.condition(network, graph, positions, packed=packed)
         n_features = network.config.n_features
         vector_rows = _NoiseRows.of(batch_ptr, 3 * n_features)
         fixed: Tensor | None = None

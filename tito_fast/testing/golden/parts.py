@@ -53,7 +53,11 @@ def _dtypes(settings: ReplaySettings) -> tuple[str, ...]:
 
 def _positional_encoder(section: Section, settings: ReplaySettings) -> Iterator[Line]:
     # Eager encodes distances of pairs by doubling the angle; times it encodes as the reference does.
-    functions = {"reference": positional_encoding, "eager": pair_encoding, "auto": pair_encoding}
+    functions: dict[str, Callable[..., Tensor]] = {
+        "reference": positional_encoding,
+        "eager": pair_encoding,
+        "auto": pair_encoding,
+    }
     encode = functions.get(settings.backend)
     for case in section:
         recorded = section.section(case)

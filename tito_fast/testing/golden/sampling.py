@@ -36,9 +36,9 @@ class _WatchedModel(TitoModel):
         conditioning: Conditioning,
         x_t: Tensor,
         flow_time: Tensor,
-        lag_time_ps: Tensor,
+        lag_time_ps: Tensor | None,
         *,
-        vectors: Tensor,
+        vectors: Tensor | None = None,
         temperature_k: Tensor | None = None,
     ) -> Tensor:
         """Return the velocity of the model, as it is."""
