@@ -300,4 +300,4 @@ def _parabolic_minimum(grid: FloatArray, depths: FloatArray) -> FloatArray:
         before, after = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
         vertex = (x0 + x1) / 2 - before * (x2 - x0) / 2 / (after - before)
     is_inside = (place == inner) & (vertex > x0) & (vertex < x2)
-    return np.where(is_inside, vertex, grid[place])
+    return np.asarray(np.where(is_inside, vertex, grid[place]))
