@@ -254,6 +254,18 @@ def test_models_that_have_no_score_are_refused(config, info, message):
         equilibrium_prior(prior)
 
 
+def test_two_models_are_joined_as_they_are():
+    prior = TitoModel.create(FLOW_PRIOR, INFO, seed=1)
+    dynamic = TitoModel.create(FLOW, INFO, seed=2)
+    joined = BopitoModel.from_terms(
+        prior, dynamic, relaxation_time_ps=60.0, frame_interval_ps=1.0
+    ).network.state_dict()
+    expected = make_model().network.state_dict()
+    assert list(joined) == list(expected)
+    assert all(torch.equal(joined[name], expected[name]) for name in joined)
+    assert all(parameter.requires_grad for parameter in prior.network.parameters())
+
+
 def test_a_diffusion_has_a_score_whatever_its_coupling_says():
     prior = TitoModel.create(DIFFUSION_PRIOR, replace(INFO, coupling="r"), seed=0)
     assert equilibrium_prior(prior) is prior

@@ -31,7 +31,6 @@ from tito_fast.models.tito.model import (
     Prepared,
     TitoModel,
 )
-from tito_fast.models.tito.network import initialize
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.types import Backend
 from tito_fast.validation import check_positive
@@ -119,10 +118,44 @@ class BopitoModel(TitoModel):
         ValueError
             If ``equilibrium`` is no prior, or the two terms may not be added.
         """
+        dynamic = TitoModel.create(config, info, seed=seed)
+        return cls.from_terms(
+            equilibrium,
+            dynamic,
+            relaxation_time_ps=relaxation_time_ps,
+            frame_interval_ps=frame_interval_ps,
+            is_decay_learned=is_decay_learned,
+        )
+
+    @classmethod
+    def from_terms(
+        cls,
+        equilibrium: TitoModel,
+        dynamic: TitoModel,
+        *,
+        relaxation_time_ps: float,
+        frame_interval_ps: float,
+        is_decay_learned: bool = False,
+    ) -> Self:
+        """Return the model of two networks that are there, such as those of a checkpoint of BoPITO's code.
+
+        Parameters
+        ----------
+        equilibrium, dynamic : TitoModel
+            Copied. The facts are those of the second, with the elements, bond types and charges that both know.
+        relaxation_time_ps, frame_interval_ps : float
+            The decay per frame is exp(−interval / relaxation time).
+        is_decay_learned : bool
+
+        Raises
+        ------
+        ValueError
+            If ``equilibrium`` is no prior, or the two terms may not be added.
+        """
         prior = equilibrium_prior(equilibrium)
-        check_terms(prior.config, config, prior.info, info)
+        check_terms(prior.config, dynamic.config, prior.info, dynamic.info)
         network = BopitoNetwork(
-            initialize(config, seed=seed),
+            copy.deepcopy(dynamic.network),
             copy.deepcopy(prior.network),
             relaxation_time_ps=relaxation_time_ps,
             frame_interval_ps=frame_interval_ps,
@@ -130,7 +163,7 @@ class BopitoModel(TitoModel):
             is_decay_learned=is_decay_learned,
         )
         network.to(device=prior.device, dtype=prior.dtype)
-        return cls(config, known_to_both(info, prior.info), network)
+        return cls(dynamic.config, known_to_both(dynamic.info, prior.info), network)
 
     @property
     def relaxation_time_ps(self) -> float:
