@@ -23,6 +23,8 @@ long trajectory), so that resampling is a new sum and never a new pass over fram
 ``weighted_profiles``   distributions and free energies of weighted samples
 ``reweighted``          samples with energies: all of that, and its files
 ``baselines``           noise floor of MD, ideal sampler
+``decay``               time of the slowest process, with its interval
+``interpolation``       the interpolation of a Boltzmann prior that agrees with observables
 ``metric``              the five numbers of each metric
 ``geometry``            bond lengths, angles, contacts
 ``evaluation``          whole runs: :func:`tito_fast.evaluate`

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from tito_fast.units import parse_time
+
 if TYPE_CHECKING:
     from tito_fast.rollout.sample import RolloutProgress, RolloutResult
     from tito_fast.types import Backend, Check, Precision, VectorStart
@@ -23,7 +25,11 @@ def sample(
         ),
     ],
     lag: Annotated[
-        str, typer.Option(help="Time between frames, such as 100ps; several, cycled: 1ns,1ns,10ps.")
+        str,
+        typer.Option(
+            help="Time between frames, such as 100ps; several, cycled: 1ns,1ns,10ps. For BoPITO models "
+            "1ns@2.5ns: interpolated, with 2.5ns in the power of the decay."
+        ),
     ],
     n_steps: Annotated[int, typer.Option(help="Rollout steps; a trajectory has one frame more.")],
     model: Annotated[
@@ -112,11 +118,10 @@ def sample(
     from tito_fast.rollout import sample as sampling  # noqa: PLC0415  imports torch
     from tito_fast.rollout.config import RolloutConfig  # noqa: PLC0415  imports torch
     from tito_fast.rollout.starts import read_start  # noqa: PLC0415  beside the others
-    from tito_fast.units import parse_time  # noqa: PLC0415  beside the others
 
     # RolloutConfig checks the words.
     config = RolloutConfig(
-        lag_times_ps=tuple(parse_time(part) for part in lag.split(",")),
+        **_schedule(lag),
         n_rollout_steps=n_steps,
         n_replicas=replicas,
         n_ode_steps=ode_steps,
@@ -168,6 +173,17 @@ def sample(
     for result in results if is_writer else ():
         _report(result, figure=figure)
     return 1 if any(result.lost_replicas for result in results) else 0
+
+
+def _schedule(lag: str) -> dict[str, Any]:
+    """Return the lags of ``LAG[@INTERPOLATION],…`` and the interpolations, if there are any."""
+    parts = [part.partition("@") for part in lag.split(",")]
+    found: dict[str, Any] = {"lag_times_ps": tuple(parse_time(time) for time, _, _ in parts)}
+    if "@" in lag:
+        found["interpolation_times_ps"] = tuple(
+            parse_time(power) if at else None for _, at, power in parts
+        )
+    return found
 
 
 def _devices(text: str) -> int | Literal["auto"]:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from tito_fast.training.config import TrainingConfig
     from tito_fast.training.loop import Progress
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -40,6 +42,7 @@ def train(
 
     overrides = [*(set_ or ()), *([] if backend is None else [f"backend={backend}"])]
     settings = read_training_config(config, overrides=overrides)
+    settings = _with_decay(settings)
     display = _bar if sys.stdout.isatty() else _lines
     try:
         with display(settings.n_steps) as on_step:
@@ -54,6 +57,26 @@ def train(
         f"{result.model_path}: {result.step} steps, loss {_text(result.train_loss)}, "
         f"validation loss {_text(result.validation_loss)} (best {_text(result.best_validation_loss)})"
     )
+
+
+def _with_decay(settings: "TrainingConfig") -> "TrainingConfig":
+    """Return the settings with the number that ``model.decay: fit`` stands for."""
+    if settings.model.decay != "fit" or not settings.model.equilibrium or not settings.data.store:
+        return settings
+    from tito_fast.analysis.decay import decay_per_step, store_relaxation_time  # noqa: PLC0415
+    from tito_fast.data.store import open_store  # noqa: PLC0415  beside the others
+
+    store, split = open_store(settings.data.store), settings.data.train_split
+    found = store_relaxation_time(store, split=split)
+    interval_ps = min(
+        store.trajectories[index].frame_interval_ps for index in store.split_indices(split)
+    )
+    decay = decay_per_step(found.value_ps, frame_interval_ps=interval_ps)
+    typer.echo(
+        f"decay: {decay:.8g} per frame of {interval_ps:g} ps, from a relaxation time of {found.value_ps:.4g} ps "
+        f"({found.low_ps:.4g} to {found.high_ps:.4g})"
+    )
+    return replace(settings, model=replace(settings.model, decay=decay))
 
 
 @contextmanager

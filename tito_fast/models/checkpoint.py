@@ -34,7 +34,7 @@ def model_hash(model: TitoModel) -> str:
     -----
     Equal for a model and what is loaded from its file, on any device. Copies the weights to the CPU.
     """
-    return _content_hash(model.config, model.info, model.network.state_dict())
+    return _content_hash(model.config_dict(), model.info, model.network.state_dict())
 
 
 def write_checkpoint(model: TitoModel, path: str | Path) -> None:
@@ -61,9 +61,9 @@ def write_checkpoint(model: TitoModel, path: str | Path) -> None:
     }
     header = {
         "format_version": FORMAT_VERSION,
-        "config": model.config.to_dict(),
+        "config": model.config_dict(),
         "info": model.info.to_dict(),
-        "hash": _content_hash(model.config, model.info, state),
+        "hash": _content_hash(model.config_dict(), model.info, state),
     }
     _replace_file(target, save(state, {_METADATA_KEY: _canonical_json(header)}))
 
@@ -96,18 +96,27 @@ def read_checkpoint(path: str | Path, *, device: torch.device | str = "cpu") -> 
         ) from error
     try:
         header = _header(metadata)
-        config = TitoConfig.from_dict(header["config"])
         info = ModelInfo.from_dict(header["info"])
-        network = network_from_state(config, state)
+        model = _model(header["config"], info, state)
     # A value of a wrong type in the JSON surfaces in the checks of the dataclasses.
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
-    if header.get("hash") != _content_hash(config, info, state):
+    if header.get("hash") != _content_hash(model.config_dict(), info, state):
         raise ValueError(
             f"{path}: expected content with the hash that it states, got another; "
             "the file was damaged or changed"
         )
-    return TitoModel(config, info, network).to(device=device)
+    return model.to(device=device)
+
+
+def _model(values: dict[str, Any], info: ModelInfo, state: Mapping[str, Tensor]) -> TitoModel:
+    if "kind" in values:
+        # It needs network_from_state.
+        from tito_fast.models.bopito.checkpoint import model_from_content  # noqa: PLC0415
+
+        return model_from_content(values, info, state)
+    config = TitoConfig.from_dict(values)
+    return TitoModel(config, info, network_from_state(config, state))
 
 
 def network_from_state(config: TitoConfig, state: Mapping[str, Tensor]) -> TitoNetwork:
@@ -217,9 +226,9 @@ def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
     return header
 
 
-def _content_hash(config: TitoConfig, info: ModelInfo, state: Mapping[str, Tensor]) -> str:
+def _content_hash(config: Mapping[str, Any], info: ModelInfo, state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    digest.update(_canonical_json({"config": config.to_dict(), "info": info.to_dict()}).encode())
+    digest.update(_canonical_json({"config": config, "info": info.to_dict()}).encode())
     for name in sorted(state):
         tensor = state[name].detach().to("cpu").contiguous()
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -108,6 +108,10 @@ class Chunk:
 
     def __init__(self, model: TitoModel, rows: Sequence[Row], config: RolloutConfig) -> None:
         self._model, self._config = model, config
+        self._interpolated = {
+            time_ps: model.interpolated(time_ps)
+            for time_ps in (None, *config.interpolation_times_ps)
+        }
         molecules = [row.molecule for row in rows]
         batch = MoleculeBatch.from_molecules(molecules, device=model.device)
         with (
@@ -140,7 +144,7 @@ class Chunk:
                 forward_precision(self._config.precision, self._model.device),
             ):
                 x = transition(
-                    self._model,
+                    self._interpolated[self._config.interpolation_ps(step)],
                     self._prepared,
                     x,
                     lag_time_ps=self._per_row(self._n_rows, self._config.lag_time_ps(step)),

@@ -30,6 +30,9 @@ class RolloutConfig:
     ----------
     lag_times_ps : tuple of float
         Lag of each rollout step, in ps; cycled over the steps.
+    interpolation_times_ps : tuple of float or None
+        For models with an equilibrium term, one for each lag, or none at all: the time in the power of the decay
+        instead of the lag, in ps; None: the lag.
     n_rollout_steps : int
         Applications of the transfer operator; a trajectory has one frame more.
     n_replicas : int
@@ -72,6 +75,7 @@ class RolloutConfig:
 
     lag_times_ps: tuple[float, ...]
     n_rollout_steps: int
+    interpolation_times_ps: tuple[float | None, ...] = ()
     n_replicas: int = 1
     n_ode_steps: int | None = None
     solver: str | None = None
@@ -92,10 +96,7 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not self.lag_times_ps:
-            raise ValueError("lag: expected at least one lag, got none")
-        for lag_time_ps in self.lag_times_ps:
-            check_positive("lag", lag_time_ps, unit="ps")
+        self._check_schedule()
         check_at_least("n_steps", self.n_rollout_steps, 1)
         check_at_least("replicas", self.n_replicas, 1)
         if self.n_ode_steps is not None:
@@ -124,6 +125,11 @@ class RolloutConfig:
         """Return the lag of a rollout step, counted from 0."""
         return self.lag_times_ps[rollout_step % len(self.lag_times_ps)]
 
+    def interpolation_ps(self, rollout_step: int) -> float | None:
+        """Return the time in the power of the decay in a rollout step, counted from 0; None: its lag."""
+        times = self.interpolation_times_ps
+        return times[rollout_step % len(times)] if times else None
+
     @property
     def flag_bits(self) -> dict[str, int]:
         """The criteria that apply, with the bit of each in a frame's flag; none if nothing is checked."""
@@ -131,6 +137,20 @@ class RolloutConfig:
             return {}
         chosen = CHECK_CRITERIA if self.check_criteria is None else self.check_criteria
         return {name: FLAG_BITS[name] for name in CHECK_CRITERIA if name in chosen}
+
+    def _check_schedule(self) -> None:
+        if not self.lag_times_ps:
+            raise ValueError("lag: expected at least one lag, got none")
+        for lag_time_ps in self.lag_times_ps:
+            check_positive("lag", lag_time_ps, unit="ps")
+        if len(self.interpolation_times_ps) not in (0, len(self.lag_times_ps)):
+            raise ValueError(
+                f"interpolation: expected one for each of {len(self.lag_times_ps)} lags, or none at all, "
+                f"got {len(self.interpolation_times_ps)}"
+            )
+        for time_ps in self.interpolation_times_ps:
+            if time_ps is not None:
+                check_positive("interpolation", time_ps, unit="ps")
 
     def _check_the_check(self) -> None:
         check_choice("check", self.check, CHECKS)

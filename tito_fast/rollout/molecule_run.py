@@ -18,7 +18,7 @@ from tito_fast.data.validity import ValidityCounter
 from tito_fast.data.writers import FrameWriter
 from tito_fast.data.writers.base import MAX_POSITION_NM
 from tito_fast.models.checkpoint import model_hash
-from tito_fast.models.tito.model import TitoModel, resolve_model_backend
+from tito_fast.models.tito.model import TitoModel
 from tito_fast.precision import forward_precision
 from tito_fast.rollout.chunk import flow_settings, n_ode_steps_of, solver_of
 from tito_fast.rollout.config import RolloutConfig
@@ -270,7 +270,7 @@ def run_settings(
     """Return all that the trajectories follow from, and what may change, as JSON keeps it."""
     flow = flow_settings(model, config)
     with forward_precision(config.precision, model.device), torch.no_grad():
-        backend = resolve_model_backend(config.backend, model.network)
+        backend = model.resolve_backend(config.backend)
     return {
         "model_hash": model_hash(model),
         "lag_times_ps": list(config.lag_times_ps),
@@ -286,6 +286,11 @@ def run_settings(
         "format": config.format,
         "align": config.align,
         "check": config.check,
+        **(
+            {"interpolation_times_ps": list(config.interpolation_times_ps)}
+            if config.interpolation_times_ps
+            else {}
+        ),
         **({"check_criteria": config.flag_bits} if config.check != "off" else {}),
         "starts": blake2b(
             np.ascontiguousarray(starts, dtype="<f8").tobytes(), digest_size=8

@@ -145,6 +145,8 @@ def sample(
         loaded = _on_device(loaded, config, crew)
         molecules = read_molecules(inputs)
         loaded.check_molecules(molecules)
+        for time_ps in config.interpolation_times_ps:
+            loaded.interpolated(time_ps)
         for warning in check_lag_schedule(loaded, config.lag_times_ps):
             warnings.warn(warning, stacklevel=2)
         if start is not None:
@@ -234,7 +236,7 @@ def _on_device(model: TitoModel, config: RolloutConfig, crew: Crew | None) -> Ti
     """Return a copy of the model where and as it is to run; the caller's stays as it is."""
     network = copy.deepcopy(model.network).requires_grad_(requires_grad=False)
     dtype = torch.float64 if config.precision == "fp64" else torch.float32
-    copied = TitoModel(model.config, model.info, network)
+    copied = model.with_network(network)
     device = resolve_device(config.device)
     if crew is not None:
         device = device_of_rank(device, crew.local_rank)
@@ -281,7 +283,7 @@ def _advance_shared(
     """Hand out the tasks, advance this process' own, and record those of all."""
     costs = [task_cost(task, config.n_rollout_steps) for task in tasks]
     parts = [tasks[share] for share in shares(costs, crew.n_ranks)]
-    sent = TitoModel(model.config, model.info, copy.deepcopy(model.network)).to(device="cpu")
+    sent = model.with_network(copy.deepcopy(model.network)).to(device="cpu")
     crew.hand_out([None, *(Job(sent, part, config) for part in parts[1:])])
     receivers = [
         Receiver(crew, rank, tasks=part, recorder=recorder, dtype=model.dtype)

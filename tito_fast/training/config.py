@@ -17,6 +17,10 @@ from tito_fast.validation import check_at_least, check_choice, check_positive
 Schedule = Literal["constant", "cosine"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
+DecayChoice = Literal["fit", "learn"]
+DECAY_CHOICES: tuple[DecayChoice, ...] = get_args(DecayChoice)
+Decay = float | DecayChoice
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -110,6 +114,40 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelConfig(TitoConfig):
+    """The network to train, and for BoPITO what it is added to.
+
+    Parameters
+    ----------
+    equilibrium : str
+        Model of the equilibrium term, by name or file, which stays as it is; the network is then the dynamic term.
+        Empty: the network is the whole model.
+    decay : float or "fit" or "learn"
+        With ``equilibrium``: the share of the dynamic term that is left after one frame of the data. ``fit``: that of
+        the slowest process in the data, which the command line fits before it trains. ``learn``: trained, from a
+        relaxation time of ``max_lag_ps`` on.
+    """
+
+    equilibrium: str = ""
+    decay: Decay = "learn"
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        if isinstance(self.decay, str):
+            check_choice("model.decay", self.decay, DECAY_CHOICES)
+        elif not 0 < self.decay < 1:
+            raise ValueError(
+                f"model.decay: expected a value above 0 and below 1, fit or learn, got {self.decay:g}"
+            )
+
+    @property
+    def network(self) -> TitoConfig:
+        """The network by itself."""
+        return TitoConfig(**{each.name: getattr(self, each.name) for each in fields(TitoConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """One training run.
 
@@ -164,7 +202,7 @@ class TrainingConfig:
     n_validation_pairs: int = 256
     tensorboard: bool = False
     data: DataConfig = field(default_factory=DataConfig)
-    model: TitoConfig = field(default_factory=TitoConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
@@ -194,6 +232,11 @@ class TrainingConfig:
                 "data.coupling: expected none with data.superpose and the condition's vectors, for a base sample "
                 f"turned onto its target would tell its orientation, got {self.data.coupling!r}; "
                 "set data.coupling to none"
+            )
+        if self.model.equilibrium and self.init_from:
+            raise ValueError(
+                f"init_from: expected none with model.equilibrium, got {self.init_from!r}; a dynamic term starts "
+                "from fresh weights"
             )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed: expected 0 to 2**63 - 1, got {self.seed}")
@@ -307,8 +350,8 @@ def _plain(value: object, hint: object, name: str) -> object:
     """Return ``value`` as ``hint`` wants it: YAML reads 1e-3 as text and 1 as an integer."""
     if value is None and type(None) in get_args(hint):
         return None
-    if hint in (float, float | None):
-        return _number(value, name)
+    if hint in (float, float | None, Decay):
+        return _number(value, name, hint)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if hint in (int, int | None):
         if not is_integer:
@@ -327,14 +370,19 @@ def _plain(value: object, hint: object, name: str) -> object:
     return value
 
 
-def _number(value: object, name: str) -> float:
+def _number(value: object, name: str, hint: object = float) -> float | str:
+    wanted = "a number"
+    if hint == Decay:
+        if isinstance(value, str) and value in DECAY_CHOICES:
+            return value
+        wanted = "a number, fit or learn"
     try:
         # bool is an int to Python; nobody means 1.0 by true.
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{name}: expected a number, got {value!r}")
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
     return number
 
 

@@ -16,7 +16,7 @@ from tito_fast.data.pairs import PairSampler
 from tito_fast.data.store import Store, open_store
 from tito_fast.errors import NonFiniteError, ProcessLostError
 from tito_fast.models.tito.config import ModelInfo
-from tito_fast.models.tito.model import TitoModel, resolve_model_backend
+from tito_fast.models.tito.model import TitoModel
 from tito_fast.precision import forward_precision, matmul_precision
 from tito_fast.training.batches import (
     TRAIN_USE,
@@ -150,7 +150,7 @@ def _train(
         for use, sampler in samplers.items()
     }
     with forward_precision(config.precision, model.device):
-        backend = resolve_model_backend(config.backend, model.network)
+        backend = model.resolve_backend(config.backend)
     # Last of all, for from here on an earlier run may be overwritten.
     files = RunFiles(Path(config.out))
     if workers.is_writer:
@@ -390,7 +390,7 @@ class _Run:
     def _averaged_model(self) -> TitoModel:
         network = copy.deepcopy(self.model.network)
         network.load_state_dict(self.stepper.average.weights)
-        return TitoModel(self.model.config, self.model.info, network)
+        return self.model.with_network(network)
 
     def _not_finite(self, what: str) -> NonFiniteError:
         return NonFiniteError(

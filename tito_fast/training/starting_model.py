@@ -1,5 +1,6 @@
 """The model that a run starts from: fresh weights or another model's, with the facts of the data."""
 
+import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -9,6 +10,7 @@ import numpy as np
 
 from tito_fast.data.pairs import PairSampler
 from tito_fast.data.store import Store
+from tito_fast.models.bopito.model import BopitoModel
 from tito_fast.models.load import load_model
 from tito_fast.models.tito.config import ModelInfo
 from tito_fast.models.tito.model import TitoModel
@@ -59,10 +61,12 @@ def starting_model(config: TrainingConfig, store: Store, sampler: PairSampler) -
     FileNotFoundError, ValueError
         If ``init_from`` is no model, or has another configuration or length unit than ``config``.
     """
+    if config.model.equilibrium:
+        return _dynamic_start(config, store)
     if not config.init_from:
         unit = config.data.length_unit_nm or _length_unit_nm(config, sampler)
         info = _data_info(config, store, length_unit_nm=unit)
-        return TitoModel.create(config.model, info, seed=config.seed)
+        return TitoModel.create(config.model.network, info, seed=config.seed)
     start = _load_start(config)
     data = _data_info(config, store, length_unit_nm=start.info.length_unit_nm)
     known = start.info
@@ -74,7 +78,48 @@ def starting_model(config: TrainingConfig, store: Store, sampler: PairSampler) -
         formal_charges=_union(known.formal_charges, data.formal_charges),
         description=f"fine-tuned from {Path(config.init_from).name}",
     )
-    return TitoModel(config.model, info, start.network)
+    return TitoModel(config.model.network, info, start.network)
+
+
+def _dynamic_start(config: TrainingConfig, store: Store) -> BopitoModel:
+    """Return the equilibrium model that the settings name with a fresh dynamic network."""
+    model = config.model
+    try:
+        prior = load_model(model.equilibrium)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"model.equilibrium: {error}") from error
+    unit = prior.info.length_unit_nm
+    if config.data.length_unit_nm not in (None, unit):
+        raise ValueError(
+            f"data.length_unit_nm: expected {unit:g} nm, as {model.equilibrium} has it, "
+            f"got {config.data.length_unit_nm:g} nm; leave it out"
+        )
+    is_turned = prior.config.objective != model.objective
+    info = replace(
+        _data_info(config, store, length_unit_nm=unit),
+        # The noise of a diffusion has a standard deviation of 1.
+        base_std=1.0 if is_turned else prior.info.base_std,
+        description=f"dynamics on {Path(model.equilibrium).name}",
+    )
+    interval_ps = info.min_lag_ps
+    if interval_ps is None:
+        raise ValueError("data.store: expected an interval between frames, got none")
+    if model.decay == "fit":
+        raise ValueError(
+            "model.decay: expected a number or learn, got fit, which tito-fast train turns into a number first"
+        )
+    relaxation_time_ps = model.max_lag_ps
+    if not isinstance(model.decay, str):
+        relaxation_time_ps = -interval_ps / math.log(model.decay)
+    return BopitoModel.from_equilibrium(
+        prior,
+        model.network,
+        info,
+        relaxation_time_ps=relaxation_time_ps,
+        frame_interval_ps=interval_ps,
+        is_decay_learned=model.decay == "learn",
+        seed=config.seed,
+    )
 
 
 def _load_start(config: TrainingConfig) -> TitoModel:
@@ -84,7 +129,7 @@ def _load_start(config: TrainingConfig) -> TitoModel:
         raise type(error)(
             f"init_from: {error}; a released checkpoint is first made a model with tito-fast convert"
         ) from error
-    wanted, found = asdict(config.model), asdict(start.config)
+    wanted, found = asdict(config.model.network), asdict(start.config)
     for name, value in wanted.items():
         if found[name] != value:
             raise ValueError(

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter  # noqa: TC002
 
 from tito_fast.flows import interpolate
+from tito_fast.models.bopito.model import BopitoModel
 from tito_fast.models.tito import op_network
 from tito_fast.models.tito.model import TitoModel
 from tito_fast.models.tito.network import n_encodings
@@ -185,6 +186,8 @@ def _put_back(tensors: list[Tensor], before: list[Tensor]) -> None:
 
 def plans_problem(model: TitoModel) -> str:
     """Return why steps on ``model`` cannot be planned, or an empty string."""
+    if isinstance(model, BopitoModel):
+        return "steps of two networks are not planned in this version"
     if model.config.scaled_cutoff is not None:
         return "with a cutoff the graph changes with the batch"
     if model.config.objective != "velocity" or model.config.lag_in != "velocity":

@@ -152,6 +152,13 @@ def condition(
     return replace(conditioning, features=features)
 
 
+def pairs(network: TitoNetwork, tables: EagerTables, x_t: Tensor) -> "list[_Work]":
+    """Return the tiles at ``x_t``, for all networks without a cutoff that encode distances alike."""
+    x = _take(x_t, tables.atom_order)
+    first = message_weights(network.velocity.layers.first_message, [GATE])
+    return _work(network, tables, x, first, graph_of=())
+
+
 def velocity(
     network: TitoNetwork,
     tables: EagerTables,
@@ -160,6 +167,7 @@ def velocity(
     *,
     encodings: list[Tensor],
     vectors: Tensor | None,
+    pairs: "list[_Work] | None" = None,
 ) -> Tensor:
     """Return ``x_t + readout``, centered where the model is, (n_atoms, 3), model units."""
     x = _take(x_t, tables.atom_order)
@@ -174,7 +182,7 @@ def velocity(
         raise RuntimeError("vectors: expected those of the condition, got none")
     if vectors is None:
         v = displaced(network, v, conditioning.scaled_positions, x)
-    work = _work(network, tables, x, weights.layers[0][0], graph_of=graph_of)
+    work = pairs or _work(network, tables, x, weights.layers[0][0], graph_of=graph_of)
     times = linear(torch.cat(encodings, dim=-1), weights.combine_times, weights.combine.first[1])
     scalars = mlp_tail(weights.combine, features.projection + times[tables.batch_idx])
     edges, edge_shares = features.edges, features.edge_shares

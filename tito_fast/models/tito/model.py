@@ -19,12 +19,13 @@ from tito_fast.types import BACKENDS, Backend, Objective
 from tito_fast.units import format_time
 from tito_fast.validation import check_choice, check_shape
 
-_BACKEND_MODULES: dict[str, ModuleType] = {
+BACKEND_MODULES: dict[str, ModuleType] = {
     "reference": reference,
     "eager": eager,
     "native": native,
     "triton": triton,
 }
+"""What each backend computes the network with."""
 
 # Backends that take a rollout step in one call.
 _WHOLE_STEPS: dict[str, Callable[..., Tensor | None]] = {
@@ -32,17 +33,17 @@ _WHOLE_STEPS: dict[str, Callable[..., Tensor | None]] = {
     "triton": triton.rollout_step,
 }
 
-MODEL_BACKENDS = tuple(_BACKEND_MODULES)
+MODEL_BACKENDS = tuple(BACKEND_MODULES)
 """Backends that run the network in this version."""
 
 
 def check_model_backend(backend: Backend) -> None:
     """Raise ``BackendUnavailableError`` if the backend has no message passing in this version."""
     check_choice("backend", backend, BACKENDS)
-    if backend != "auto" and backend not in _BACKEND_MODULES:
+    if backend != "auto" and backend not in BACKEND_MODULES:
         raise BackendUnavailableError(
             f"backend: {backend} has no message passing in this version; "
-            f"use one of {', '.join(_BACKEND_MODULES)} or auto"
+            f"use one of {', '.join(BACKEND_MODULES)} or auto"
         )
 
 
@@ -133,6 +134,32 @@ class TitoModel:
         self.network.to(device=device, dtype=dtype)
         return self
 
+    def config_dict(self) -> dict[str, Any]:
+        """Return all configuration there is as plain values, for the model's file and its hash."""
+        return self.config.to_dict()
+
+    def resolve_backend(self, backend: Backend) -> str:
+        """Return the backend that runs the model: a named one runs or raises; see `resolve_model_backend`."""
+        return resolve_model_backend(backend, self.network)
+
+    def with_network(self, network: TitoNetwork) -> Self:
+        """Return the same model with other weights, of the same configuration."""
+        return type(self)(self.config, self.info, network)
+
+    def interpolated(self, power_ps: float | None) -> Self:
+        """Return the model itself: one without an equilibrium term has nothing to interpolate.
+
+        Raises
+        ------
+        ValueError
+            If ``power_ps`` is not None.
+        """
+        if power_ps is not None:
+            raise ValueError(
+                f"interpolation: expected none for a model without an equilibrium term, got {power_ps:g} ps"
+            )
+        return self
+
     def prepare(self, batch: MoleculeBatch, *, backend: Backend = "auto") -> Prepared:
         """Return the tables of ``batch`` for ``backend``: once per set of molecules.
 
@@ -141,8 +168,8 @@ class TitoModel:
         BackendUnavailableError
             If ``backend`` was named and cannot run.
         """
-        name = resolve_model_backend(backend, self.network)
-        return Prepared(name, batch, _BACKEND_MODULES[name].prepare(self.network, batch))
+        name = self.resolve_backend(backend)
+        return Prepared(name, batch, BACKEND_MODULES[name].prepare(self.network, batch))
 
     def condition(
         self,
@@ -177,7 +204,7 @@ class TitoModel:
             if lag_time_ps is not None:
                 check_shape("lag_time_ps", lag_time_ps, (batch.n_molecules,))
             lag_encoding = self.network.encode_lag(lag_time_ps)
-        module = _BACKEND_MODULES[prepared.backend]
+        module = BACKEND_MODULES[prepared.backend]
         return Conditioning(
             module.condition(
                 self.network, prepared.tables, scaled_positions, lag_encoding=lag_encoding
@@ -283,9 +310,24 @@ class TitoModel:
         vectors: Tensor | None,
     ) -> Tensor:
         """Run the velocity network; ``inputs`` are time, lag and temperature of the molecules."""
-        batch = prepared.batch
-        check_shape("x_t", x, (batch.n_atoms, 3))
         time, lag_time_ps, temperature_k = inputs
+        self._check_inputs(prepared.batch, x, lag_time_ps, vectors)
+        encodings = self.network.encode(time, lag_time_ps, temperature_k)
+        module = BACKEND_MODULES[prepared.backend]
+        result: Tensor = module.velocity(
+            self.network,
+            prepared.tables,
+            conditioning.features,
+            x,
+            encodings=encodings,
+            vectors=vectors,
+        )
+        return result
+
+    def _check_inputs(
+        self, batch: MoleculeBatch, x: Tensor, lag_time_ps: Tensor | None, vectors: Tensor | None
+    ) -> None:
+        check_shape("x_t", x, (batch.n_atoms, 3))
         if lag_time_ps is not None:
             check_shape("lag_time_ps", lag_time_ps, (batch.n_molecules,))
         if self.config.vector_start == "condition":
@@ -299,17 +341,6 @@ class TitoModel:
             )
         else:
             check_shape("vectors", vectors, (batch.n_atoms, 3, self.config.n_features))
-        encodings = self.network.encode(time, lag_time_ps, temperature_k)
-        module = _BACKEND_MODULES[prepared.backend]
-        result: Tensor = module.velocity(
-            self.network,
-            prepared.tables,
-            conditioning.features,
-            x,
-            encodings=encodings,
-            vectors=vectors,
-        )
-        return result
 
     def _check_objective(self, wanted: Objective) -> None:
         objective = self.config.objective

@@ -21,6 +21,7 @@ from tito_fast.models.tito.layers import N_ATOM_TYPES, N_BOND_TYPES
 from tito_fast.models.tito.native_network import is_one_call, packed_network, problem
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.models.tito.step import StepNoise, StepSettings
+from tito_fast.ops import EdgeGeometry, edge_geometry
 from tito_fast.types import VECTOR_STARTS
 from tito_fast.validation import check_dtype
 
@@ -111,6 +112,13 @@ def condition(
     return NativeConditioning(scaled_positions, lag_encoding, here, None)
 
 
+def pairs(network: TitoNetwork, tables: NativeTables, x_t: Tensor) -> EdgeGeometry | None:
+    """Return the geometry at ``x_t``, for all networks without a cutoff; None: one call computes its own."""
+    if not _takes_ops(network, x_t):
+        return None
+    return edge_geometry(x_t, tables.graph.message)
+
+
 def velocity(
     network: TitoNetwork,
     tables: NativeTables,
@@ -119,6 +127,7 @@ def velocity(
     *,
     encodings: list[Tensor],
     vectors: Tensor | None,
+    pairs: EdgeGeometry | None = None,
 ) -> Tensor:
     """Return ``x_t + readout``, centered where the model is, (n_atoms, 3), model units."""
     _check_dtypes(network, x_t=x_t)
@@ -141,6 +150,7 @@ def velocity(
             x_t,
             encodings=torch.cat(encodings, dim=-1),
             vectors=vectors,
+            pairs=pairs,
         )
     features_here = conditioning.features
     if features_here is None and network.config.scaled_cutoff is None:

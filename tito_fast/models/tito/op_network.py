@@ -204,10 +204,12 @@ def velocity(
     encodings: Tensor,
     vectors: Tensor | None,
     packed: Packed = _NOTHING,
+    pairs: EdgeGeometry | None = None,
 ) -> Tensor:
     """Return ``x_t + readout``, centered where the model is, (n_atoms, 3).
 
-    ``encodings`` are those of a molecule end to end; ``vectors`` are None where the condition hands them over.
+    ``encodings`` are those of a molecule end to end; ``vectors`` are None where the condition hands them over;
+    ``pairs`` is the geometry at ``x_t`` where it is known.
     """
     net, kernels = network.velocity, graph.kernels
     scalars = time_embed(
@@ -221,7 +223,7 @@ def velocity(
     if vectors is None and features.vectors is not None:
         vectors = displaced(network, features.vectors, features.positions, x_t)
     state = _State(scalars, vectors, features.edges)
-    geometry = edge_geometry(x_t, graph.message)
+    geometry = edge_geometry(x_t, graph.message) if pairs is None else pairs
     layers = list(net.layers)
     for index, layer in enumerate(layers):
         state = _run_layer(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tito_fast.data.batch import MoleculeBatch
 from tito_fast.models.tito.graph import EdgeList, complete_edges, cutoff_edges, edge_geometry
+from tito_fast.models.tito.layers import Edges
 from tito_fast.models.tito.network import TitoNetwork, displaced
 from tito_fast.ops import center
 
@@ -45,6 +46,12 @@ def condition(
     return ReferenceConditioning(scaled_positions, lag_encoding)
 
 
+def pairs(network: TitoNetwork, tables: ReferenceTables, x_t: Tensor) -> Edges:
+    """Return the geometry at ``x_t``, for all networks without a cutoff."""
+    del network
+    return edge_geometry(x_t, tables.edges)
+
+
 def velocity(
     network: TitoNetwork,
     tables: ReferenceTables,
@@ -53,6 +60,7 @@ def velocity(
     *,
     encodings: list[Tensor],
     vectors: Tensor | None,
+    pairs: Edges | None = None,
 ) -> Tensor:
     """Return ``x_t + readout``, centered where the model is, (n_atoms, 3), model units.
 
@@ -75,7 +83,7 @@ def velocity(
         inputs,
         displaced(network, features.vectors, current, x_t) if vectors is None else vectors,
         features.edge_features,
-        edge_geometry(x_t, edges),
+        edge_geometry(x_t, edges) if pairs is None else pairs,
     )
     output = x_t + equivariant.squeeze(-1)
     return center(output, batch_ptr=tables.batch.batch_ptr) if config.is_centered else output

@@ -17,6 +17,7 @@ from tito_fast.models.tito.graph import EdgeList, complete_edges
 from tito_fast.models.tito.network import TitoNetwork
 from tito_fast.models.tito.step import StepNoise, StepSettings
 from tito_fast.models.tito.triton_step import step_plan
+from tito_fast.ops import EdgeGeometry, edge_geometry
 from tito_fast.ops.triton_launch import triton_problem, width_problem
 from tito_fast.precision import product_precision
 
@@ -85,6 +86,13 @@ def condition(
     return TritonConditioning(scaled_positions, lag_encoding, features)
 
 
+def pairs(network: TitoNetwork, tables: TritonTables, x_t: Tensor) -> EdgeGeometry:
+    """Return the geometry at ``x_t``, for all networks without a cutoff."""
+    del network
+    with torch.autocast(x_t.device.type, enabled=False):
+        return edge_geometry(x_t, tables.graph.message)
+
+
 def velocity(
     network: TitoNetwork,
     tables: TritonTables,
@@ -93,6 +101,7 @@ def velocity(
     *,
     encodings: list[Tensor],
     vectors: Tensor | None,
+    pairs: EdgeGeometry | None = None,
 ) -> Tensor:
     """Return ``x_t + readout``, centered where the model is, (n_atoms, 3), model units."""
     with torch.autocast(x_t.device.type, enabled=False):
@@ -114,6 +123,7 @@ def velocity(
             x_t,
             encodings=torch.cat(encodings, dim=-1),
             vectors=vectors,
+            pairs=pairs,
         )
 
 

@@ -1,0 +1,1 @@
+"""BoPITO: equilibrium and dynamics as separate terms of one field, for molecules."""
