@@ -139,7 +139,7 @@ def train_state_model(
         optimizer.step()
         kept = min(config.ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            torch._foreach_lerp_(averages, parameters, 1.0 - kept)  # type: ignore[arg-type]  # noqa: SLF001
+            torch._foreach_lerp_(averages, parameters, 1.0 - kept)  # type: ignore[arg-type]
         if step >= config.n_steps - n_last:
             losses += per_model.detach().to("cpu", torch.float64) / n_last
         if on_step is not None:
@@ -209,7 +209,10 @@ class _Batches:
         n_models, n_trajectories, n_frames, n_dims = self.data.shape
         device, dtype = self.data.device, self.data.dtype
         shares = torch.stack(
-            [torch.rand(2, *sizes, generator=g, dtype=torch.float64, device=device) for g in self.own]
+            [
+                torch.rand(2, *sizes, generator=g, dtype=torch.float64, device=device)
+                for g in self.own
+            ]
         )
         trajectory = (shares[:, 0] * n_trajectories).long().clamp(max=n_trajectories - 1)
         n_starts = n_frames - lags

@@ -49,7 +49,9 @@ def read_state_model(path: str | Path) -> StateModel:
             f"{path}: expected a whole safetensors file, got a truncated or damaged one ({error})"
         ) from error
     if _METADATA_KEY not in metadata:
-        raise ValueError(f"{path}: expected a model of states, got safetensors without its metadata")
+        raise ValueError(
+            f"{path}: expected a model of states, got safetensors without its metadata"
+        )
     try:
         header = json.loads(metadata[_METADATA_KEY])
         if header["format_version"] != STATE_FORMAT_VERSION:

@@ -191,7 +191,7 @@ class StateModel(nn.Module):
         # The loop ran once at least.
         return current if current is not None else noise
 
-    def _one_step(  # noqa: PLR0917  private
+    def _one_step(
         self,
         noise: Tensor,
         current: Tensor | None,

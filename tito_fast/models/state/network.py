@@ -6,6 +6,7 @@ in one pass, at the speed of one large one.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class StateNetwork(nn.Module):
         widths = [width] * (config.n_layers - 1) + [config.n_dims]
         self.hidden = nn.ModuleList(
             ModelLinear(n_in, n_out, generators=generators)
-            for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+            for n_in, n_out in pairwise(widths)
         )
 
     def condition(self, current: Tensor, lag_steps: Tensor) -> Tensor:
