@@ -1,11 +1,13 @@
 """The figure of each experiment."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ITO, _BOPITO, _GREY = "tab:orange", "tab:blue", "0.4"
 _FLOOR: Final = 1e-4
@@ -56,7 +58,7 @@ def _errors_over_lag(axis: Axes, results: dict[str, Any]) -> None:
             markersize=3,
             label=f"{name}, {n} trajectories",
         )
-    axis.set(xscale="log", yscale="log", xlabel="lag / frames", ylabel="|C − C exact|")
+    axis.set(xscale="log", yscale="log", xlabel="lag / frames", ylabel="|C - C exact|")
     axis.set_title("Error over the lag, mean of seeds")
     axis.legend(fontsize=8)
 
@@ -74,7 +76,7 @@ def _errors_over_data(axis: Axes, results: dict[str, Any]) -> None:
             if name == "long":
                 for seed in per_seed.T:
                     axis.plot(numbers, seed, ".", color=color, alpha=0.4, markersize=4)
-    axis.set(xscale="log", yscale="log", xlabel="trajectories", ylabel="mean |C − C exact|")
+    axis.set(xscale="log", yscale="log", xlabel="trajectories", ylabel="mean |C - C exact|")
     axis.set_title("Error over the data; points: seeds, long lags")
     axis.legend(fontsize=8, ncols=2)
 

@@ -28,10 +28,10 @@ def _bopito(results: dict[str, Any]) -> list[str]:
                 for of_kind in (results["mean_errors"]["ito"], results["mean_errors"]["bopito"])
             ]
             lines.append(f"  {number:<12d}  {cells[0]:<7s}  {cells[1]}")
-        for factor in results["factors"][name]:
-            lines.append(
-                f"  ITO needs {factor['text']} times the data of BoPITO with {factor['n_trajectories']}"
-            )
+        lines.extend(
+            f"  ITO needs {factor['text']} times the data of BoPITO with {factor['n_trajectories']}"
+            for factor in results["factors"][name]
+        )
     equilibrium = results["equilibrium"]
     lines.append(
         f"lag {equilibrium['lag_frames']}: KS to the exact density "

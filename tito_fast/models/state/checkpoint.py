@@ -53,11 +53,15 @@ def read_state_model(path: str | Path) -> StateModel:
             f"{path}: expected a model of states, got safetensors without its metadata"
         )
     try:
-        header = json.loads(metadata[_METADATA_KEY])
-        if header["format_version"] != STATE_FORMAT_VERSION:
-            raise ValueError(
-                f"expected format version {STATE_FORMAT_VERSION}, got {header['format_version']}"
-            )
-        return model_of_state(StateConfig.from_dict(header["config"]), state)
-    except (ValueError, TypeError, KeyError) as error:
+        return model_of_state(_config_of(metadata[_METADATA_KEY]), state)
+    # A value of a wrong type in the JSON surfaces in the checks of the dataclass.
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _config_of(text: str) -> StateConfig:
+    header = json.loads(text)
+    version = header.get("format_version") if isinstance(header, dict) else None
+    if version != STATE_FORMAT_VERSION:
+        raise ValueError(f"expected format version {STATE_FORMAT_VERSION}, got {version}")
+    return StateConfig.from_dict(header.get("config", {}))

@@ -98,8 +98,7 @@ class StateNetwork(nn.Module):
             )
         widths = [width] * (config.n_layers - 1) + [config.n_dims]
         self.hidden = nn.ModuleList(
-            ModelLinear(n_in, n_out, generators=generators)
-            for n_in, n_out in pairwise(widths)
+            ModelLinear(n_in, n_out, generators=generators) for n_in, n_out in pairwise(widths)
         )
 
     def condition(self, current: Tensor, lag_steps: Tensor) -> Tensor:
