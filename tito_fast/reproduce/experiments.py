@@ -146,11 +146,11 @@ def draw_reproduction(numbers: dict[str, Any], path: str | Path) -> None:
 def _settings(experiment: Experiment, scale: Scale) -> dict[str, Any]:
     sizes = PRINZ_SCALES[scale]
     own = {
-        "prinz-bopito": sizes.bopito,
-        "prinz-data": sizes.data,
-        "prinz-interpolate": sizes.interpolate,
-    }[experiment]
-    return {"network": asdict(sizes.network), "data": asdict(own)}
+        "prinz-bopito": asdict(sizes.bopito),
+        "prinz-data": asdict(sizes.data),
+        "prinz-interpolate": asdict(sizes.interpolate),
+    }
+    return {"network": asdict(sizes.network), "data": own[experiment]}
 
 
 def _silent(_: str) -> None:

@@ -190,7 +190,7 @@ class Probe:
     @classmethod
     def of(cls, n_starts: int, *, seed: int) -> "Probe":
         """Return the probe of a seed; ``n_starts`` a power of two fills the square best."""
-        engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=seed)
+        engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
         uniform = engine.draw(n_starts, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
         ((low, high),) = PRINZ.bounds
         nodes = np.linspace(low, high, _N_CDF_NODES)

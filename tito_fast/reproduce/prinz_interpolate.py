@@ -73,7 +73,8 @@ def run_prinz_interpolate(scale: PrinzScale, seeds: Sequence[int], say: Say) -> 
         decay=torch.from_numpy(decays),
     )
     say("correlations over N_int")
-    grid = np.geomspace(*(end * longest for end in _GRID_ENDS), _N_GRID)
+    low, high = (end * longest for end in _GRID_ENDS)
+    grid = np.geomspace(low, high, _N_GRID)
     curves = _curves(model, grid, longest, network, seed_of(base, 7))
     targets = exact_correlation(sizes.held_back)
     fits = [

@@ -135,7 +135,7 @@ def train_state_model(
                 group["lr"] = rate
         per_model = draw.losses()
         optimizer.zero_grad()
-        per_model.sum().backward()
+        per_model.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         kept = min(config.ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():

@@ -144,9 +144,10 @@ class StateNetwork(nn.Module):
         features = self.noised(self._encode_state(noised)) + self.diffusion(steps)
         if condition is not None:
             features = features + condition
+        result: Tensor = features
         for layer in self.hidden:
-            features = layer(functional.silu(features))
-        return features
+            result = layer(functional.silu(result))
+        return result
 
     def _encode_state(self, state: Tensor) -> Tensor:
         config = self.config
