@@ -112,7 +112,7 @@ def reproduce(
         "results": results,
     }
     numbers_path, figure_path = folder / f"{name}.json", folder / f"{name}.png"
-    text = json.dumps(numbers, indent=1, sort_keys=True, allow_nan=False)
+    text = json.dumps(numbers, indent=1, allow_nan=False)
     replace_file(numbers_path, text.encode())
     draw_reproduction(numbers, figure_path)
     return Reproduction(

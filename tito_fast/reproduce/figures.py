@@ -1,22 +1,22 @@
 """The figure of each experiment."""
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _ITO, _BOPITO, _GREY = "tab:orange", "tab:blue", "0.4"
+_Draw = Callable[[dict[str, Any]], Figure]
+
 _FLOOR: Final = 1e-4
 """Below every error that can be told apart from the noise of its estimate."""
 
 
 def figure_of(experiment: str, results: dict[str, Any]) -> Figure:
     """Return the figure of an experiment's results."""
-    draw: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    draw: dict[str, _Draw] = {
         "prinz-bopito": _bopito,
         "prinz-data": _data,
         "prinz-interpolate": _interpolate,
@@ -34,6 +34,13 @@ def _bopito(results: dict[str, Any]) -> Figure:
     return figure
 
 
+def _name_ticks(axis: Axes, values: Sequence[float]) -> None:
+    """Mark these values on the logarithmic horizontal axis, and no others."""
+    axis.set_xscale("log")
+    axis.set_xticks(values, [f"{value:g}" for value in values])
+    axis.set_xticks([], minor=True)
+
+
 def _errors_over_lag(axis: Axes, results: dict[str, Any]) -> None:
     exact = np.array(results["correlations"]["exact"])
     number = min(results["correlations"]["bopito"], key=int)
@@ -41,7 +48,7 @@ def _errors_over_lag(axis: Axes, results: dict[str, Any]) -> None:
     shown += [
         ("ito", n, _ITO, style)
         for n, style in zip(
-            [n for n in results["correlations"]["ito"] if int(n) >= int(number)],
+            [n for n in sorted(results["correlations"]["ito"], key=int) if int(n) >= int(number)],
             ("-", "--", "-.", ":"),
             strict=False,
         )
@@ -58,7 +65,8 @@ def _errors_over_lag(axis: Axes, results: dict[str, Any]) -> None:
             markersize=3,
             label=f"{name}, {n} trajectories",
         )
-    axis.set(xscale="log", yscale="log", xlabel="lag / frames", ylabel="|C - C exact|")
+    axis.set(yscale="log", xlabel="lag / frames", ylabel="|C - C exact|")
+    _name_ticks(axis, [lag for lag in results["lags_frames"] if lag != 75])  # between two others
     axis.set_title("Error over the lag, mean of seeds")
     axis.legend(fontsize=8)
 
@@ -76,7 +84,8 @@ def _errors_over_data(axis: Axes, results: dict[str, Any]) -> None:
             if name == "long":
                 for seed in per_seed.T:
                     axis.plot(numbers, seed, ".", color=color, alpha=0.4, markersize=4)
-    axis.set(xscale="log", yscale="log", xlabel="trajectories", ylabel="mean |C - C exact|")
+    axis.set(yscale="log", xlabel="trajectories", ylabel="mean |C - C exact|")
+    _name_ticks(axis, sorted(map(int, results["mean_errors"]["ito"])))
     axis.set_title("Error over the data; points: seeds, long lags")
     axis.legend(fontsize=8, ncols=2)
 
@@ -104,7 +113,8 @@ def _factors(axis: Axes, results: dict[str, Any]) -> None:
         0.99, results["published_factor"], "published: 10", transform=axis.get_yaxis_transform(),
         ha="right", va="bottom", fontsize=8, color=_GREY,
     )  # fmt: skip
-    axis.set(xscale="log", yscale="log", xlabel="n, trajectories of BoPITO", ylabel="k(n)")
+    axis.set(yscale="log", xlabel="n, trajectories of BoPITO", ylabel="k(n)")
+    _name_ticks(axis, sorted(map(int, results["mean_errors"]["bopito"])))
     axis.set_title("ITO needs k·n trajectories (▲ more than measured, ▼ fewer)")
     axis.legend(fontsize=8)
 
@@ -168,7 +178,8 @@ def _interpolate(results: dict[str, Any]) -> Figure:
         results["max_lag_frames"], 0.02, " longest lag seen", transform=left.get_xaxis_transform(),
         fontsize=8, color=_GREY,
     )  # fmt: skip
-    left.set(xscale="log", yscale="log", xlabel="N or N_int / frames", ylabel="C", ylim=(2e-3, 1))
+    left.set(yscale="log", xlabel="N or N_int / frames", ylabel="C", ylim=(2e-3, 1))
+    _name_ticks(left, results["max_lag_frames"] * np.array([0.5, 1, 2, 4, 8]))
     left.legend(fontsize=8)
     left.set_title("Correlation over the interpolation")
     held_back = np.array([fit["held_back"] for fit in results["fits"]])
