@@ -148,7 +148,7 @@ PRINZ_SCALES: Final[dict[Scale, PrinzScale]] = {
             n_frames=300,
             max_lag_steps=200,
             lags=(5, 10, 25, 50, 100, 150, 200),
-            n_trajectories=(30, 100, 300),
+            n_trajectories=(30, 300),
             n_steps=1200,
         ),
         interpolate=InterpolateSizes(
@@ -156,7 +156,7 @@ PRINZ_SCALES: Final[dict[Scale, PrinzScale]] = {
             max_lag_steps=200,
             decay_lag_steps=100,
             held_back=(250, 300, 400, 600),
-            n_replicates=10,
+            n_replicates=8,
             n_steps=1500,
         ),
     ),
