@@ -14,6 +14,7 @@ from tito_fast.cli.data import app as data_app
 from tito_fast.cli.evaluate import evaluate
 from tito_fast.cli.info import info
 from tito_fast.cli.relax import relax
+from tito_fast.cli.reproduce import app as reproduce_app
 from tito_fast.cli.reweight import reweight
 from tito_fast.cli.sample import sample
 from tito_fast.cli.sample_equilibrium import sample_equilibrium
@@ -38,6 +39,7 @@ app.command()(train)
 app.command()(train_equilibrium)
 app.command()(convert)
 app.add_typer(data_app, name="data")
+app.add_typer(reproduce_app, name="reproduce")
 app.command()(info)
 
 INTERRUPTED = 130

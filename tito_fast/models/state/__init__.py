@@ -1,0 +1,1 @@
+"""Noise-predicting networks for states of few dimensions: equilibrium, ITO and BoPITO."""
