@@ -1,6 +1,7 @@
 """Equilibrium samples follow the Boltzmann density."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def test_distribution_function_is_the_integral_of_the_density():
         return np.exp(-PRINZ.energy(np.array([[x]])))[0]
 
     edges = [-1.4, -0.7, -0.45, 0.0, 0.2, 0.7, 1.4]
-    pieces = [quad(density, a, b, epsabs=1e-13)[0] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [quad(density, a, b, epsabs=1e-13)[0] for a, b in pairwise(edges)]
     expected = np.concatenate(([0.0], np.cumsum(pieces))) / sum(pieces)
     np.testing.assert_allclose(equilibrium_cdf(PRINZ, np.array(edges)), expected, atol=1e-8)
     x = np.linspace(-2, 2, 41)

@@ -13,7 +13,7 @@ _MASK: Final = np.uint64(0xFFFFFFFF)
 _HALF: Final = np.uint64(32)
 
 
-def brownian_reference(  # noqa: PLR0913  as brownian_trajectories
+def brownian_reference(
     potential: Potential,
     *,
     n_trajectories: int,
@@ -116,8 +116,8 @@ def normal_pair(
     sine = t + t * (z * _horner(z, _SINE))
     cosine = z * _horner(z, _COSINE) + single(1.0)
     is_odd = quadrant % 2 == 1
-    is_left = (quadrant == 1) | (quadrant == 2)  # noqa: PLR2004  quarters of the circle
-    is_below = quadrant >= 2  # noqa: PLR2004  the same
+    is_left = (quadrant == 1) | (quadrant == 2)
+    is_below = quadrant >= 2
     along, across = np.where(is_odd, sine, cosine), np.where(is_odd, cosine, sine)
     return radius * np.where(is_left, -along, along), radius * np.where(is_below, -across, across)
 

@@ -37,6 +37,10 @@ class Potential(Protocol):
         """Lowest and highest value of each dimension; outside lies less than 1e-10 of equilibrium."""
         ...
 
+    def __hash__(self) -> int:
+        """Tables of equal potentials are made once."""
+        ...
+
     def energy(self, x: FloatArray) -> FloatArray:
         """Return V, shape (n,), at positions ``x``, shape (n, n_dims)."""
         ...
