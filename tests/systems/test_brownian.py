@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -98,7 +99,7 @@ def test_trajectories_do_not_depend_on_how_they_are_computed(system, dtype, monk
     assert np.array_equal(once[:, 0], start.astype(dtype))
     # Other numbers of threads and of trajectories beside, and calls of eight steps.
     monkeypatch.setattr(brownian, "_GROUP", 33)
-    monkeypatch.setattr(brownian, "_STEPS_PER_CALL", 8 * 33)
+    monkeypatch.setattr(brownian, "_STEPS_PER_CALL", 8 * 64)
     assert np.array_equal(
         once, brownian_trajectories(potential, **arguments, start=start, n_threads=2)
     )
@@ -270,3 +271,26 @@ def test_a_single_frame_is_the_start():
     arguments = {**SHORT, "n_frames": 1, "time_step": 1e-5}
     found = brownian_trajectories(PRINZ, **arguments, dtype=np.float64, n_threads=1)
     assert np.array_equal(found, brownian_reference(PRINZ, **arguments))
+
+
+def test_an_interrupt_stops_a_long_simulation():
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            # A billion steps of one trajectory: no frame comes to interrupt at.
+            brownian_trajectories(
+                PRINZ,
+                n_trajectories=1,
+                n_frames=2,
+                steps_per_frame=10**9,
+                time_step=1e-5,
+                seed=0,
+                n_threads=1,
+            )
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

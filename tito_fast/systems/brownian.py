@@ -23,10 +23,11 @@ _KERNELS: Final = {
     HarmonicPotential: "HARMONIC",
 }
 _MAX_TRAJECTORIES: Final = 2**32
-# Trajectories that one call advances together, per thread, and steps of one trajectory times them: a fifth of a second,
-# after which an interrupt is seen. Few enough that frames which lie together are written together.
+# Trajectories that one call advances together, per thread, and their steps: a few tenths of a second, after which an
+# interrupt is seen. Few enough that frames which lie together are written together.
 _GROUP: Final = 1024
 _STEPS_PER_CALL: Final = 50_000_000
+_FULL: Final = 64
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,9 @@ class _Call:
         """Advance ``state`` (n, n_dims) to the last frame, and fill ``frames``; both contiguous."""
         module = native_module()
         plan, n = self.plan, len(state)
-        # A multiple of four: a block of random words serves four steps.
-        n_steps = 4 * max(1, _STEPS_PER_CALL * self.n_threads // (4 * n))
+        # A call costs no less for fewer trajectories than fill the vectors of a thread. A multiple of four: a block of
+        # random words serves four steps.
+        n_steps = 4 * max(1, _STEPS_PER_CALL * self.n_threads // (4 * max(n, _FULL)))
         for step in range(0, plan.n_steps, n_steps):
             module.brownian_cpu(
                 getattr(module.BrownianPotential, self.kernel),
