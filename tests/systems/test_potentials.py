@@ -70,5 +70,6 @@ def test_wrong_arguments_are_named():
         MULLER_BROWN.force(np.zeros((3, 1)))
     with pytest.raises(ValueError, match="stiffness: expected a value above zero, got -1"):
         HarmonicPotential(-1.0)
-    with pytest.raises(ValueError, match="thermal_energy: expected a value above zero, got 0"):
-        MullerBrownPotential(thermal_energy=0.0)
+    for thermal_energy in (0.0, 26.0, np.nan):
+        with pytest.raises(ValueError, match=f"thermal_energy: expected .*got {thermal_energy:g}"):
+            MullerBrownPotential(thermal_energy=thermal_energy)

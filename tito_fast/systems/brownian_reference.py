@@ -24,7 +24,7 @@ def brownian_reference(
     start: ArrayLike | None = None,
     burn_in_frames: int = 0,
 ) -> FloatArray:
-    """Simulate as :func:`brownian_trajectories` in float64, with the same normals; about 1000 times slower.
+    """Simulate as :func:`brownian_trajectories` in float64, with the same normals; about a hundred times slower.
 
     Parameters
     ----------

@@ -58,12 +58,6 @@ def positions_of(x: FloatArray, n_dims: int) -> FloatArray:
     return positions
 
 
-def check_thermal_energy(thermal_energy: float) -> None:
-    """Raise ``ValueError`` unless the thermal energy is finite and above zero."""
-    if not (np.isfinite(thermal_energy) and thermal_energy > 0):
-        raise ValueError(f"thermal_energy: expected a value above zero, got {thermal_energy:g}")
-
-
 @dataclass(frozen=True)
 class PrinzPotential:
     """Four wells in one dimension.
@@ -136,6 +130,7 @@ _XY: Final = np.array([0.0, 0.0, 11.0, 0.6])
 _YY: Final = np.array([-10.0, -10.0, -6.5, 0.7])
 _CENTER_X: Final = np.array([1.0, 0.0, -0.5, -1.0])
 _CENTER_Y: Final = np.array([0.0, 0.5, 1.5, 1.0])
+_HOTTEST: Final = 25.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +143,7 @@ class MullerBrownPotential:
     Attributes
     ----------
     thermal_energy : float
-        kT in units of V. The coefficients fix no temperature; at 20 the barrier is 5.3 kT.
+        kT in units of V, at most 25. The coefficients fix no temperature; at 20 the barrier is 5.3 kT.
     time_step, steps_per_frame : float, int
         Ours, for kT = 20 and friction 1: a step of 0.008 relaxation times of the stiffest direction, and a frame of
         0.001 time units, of which the slowest relaxation takes 221.
@@ -164,7 +159,11 @@ class MullerBrownPotential:
     steps_per_frame: int = 500
 
     def __post_init__(self) -> None:
-        check_thermal_energy(self.thermal_energy)
+        if not 0 < self.thermal_energy <= _HOTTEST:
+            raise ValueError(
+                f"thermal_energy: expected a value above zero and at most {_HOTTEST:g}, up to which the bounds hold "
+                f"all of equilibrium, got {self.thermal_energy:g}"
+            )
 
     @property
     def n_dims(self) -> int:
