@@ -14,6 +14,7 @@
 
 namespace tito_fast {
 
+void bind_brownian(py::module_& module);
 void bind_painn_message(py::module_& module);
 void bind_tito_network(py::module_& module);
 void bind_edge_embed(py::module_& module);
@@ -96,6 +97,7 @@ PYBIND11_MODULE(_C, module) {
   module.doc() = "Compiled kernels of tito_fast. Not public: use tito_fast.ops.";
   module.def("build_info", &build_info);
   module.def("cuda_unavailable_reason", &cuda_unavailable_reason);
+  bind_brownian(module);
   bind_painn_message(module);
   bind_tito_network(module);
   bind_edge_embed(module);

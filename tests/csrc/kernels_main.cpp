@@ -11,6 +11,7 @@
 #include "common/isa.h"
 #include "edge_embed/edge_embed.h"
 #include "kernel_arrays.h"
+#include "kernels_brownian.h"
 #include "kernels_network.h"
 #include "mlp/mlp_op.h"
 #include "ode_step/ode_step.h"
@@ -394,6 +395,8 @@ int main() {
     all_of_dtype<float>(1);
     all_of_dtype<float>(2);
     all_of_dtype<double>(2);
+    tito_fast_test::brownian<float>(2);
+    tito_fast_test::brownian<double>(1);
     philox_normal(1);
     philox_normal(2);
   } catch (const std::exception& error) {

@@ -4,9 +4,8 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tito_fast.systems.potentials import FloatArray, Potential, positions_of
+from tito_fast.systems.potentials import FloatArray, Potential
 from tito_fast.validation import check_at_least
 
 _N_CELLS_1D: Final = 1 << 16
@@ -76,7 +75,7 @@ def equilibrium_samples(potential: Potential, n: int, *, seed: int) -> FloatArra
     if potential.n_dims == 1:
         edges, cumulative = _cumulative(potential)
         return np.asarray(np.interp(uniforms[:, :1], cumulative, edges))
-    if potential.n_dims != 2:  # noqa: PLR2004  what is written below
+    if potential.n_dims != 2:
         raise ValueError(f"potential: expected one or two dimensions, got {potential.n_dims}")
     return _samples_2d(potential, uniforms)
 
@@ -118,8 +117,8 @@ def _cells_2d(potential: Potential) -> tuple[FloatArray, FloatArray, FloatArray,
     corners = corners.reshape(-1, 2)
     energy = potential.energy(corners + widths / 2) / potential.thermal_energy
     energy -= energy.min()
-    # e^-40 of the density at its highest: a ten-thousandth of a ten-millionth part of what one sees.
-    kept = energy < 40.0  # noqa: PLR2004  said above
+    # Beyond, the density is e^-40 of its highest: 4e-18.
+    kept = energy < 40.0
     corners, energy = corners[kept], energy[kept]
     slope = -potential.force(corners + widths / 2) / potential.thermal_energy
     # The mean over the cell of the exponential of the tangent plane.
@@ -130,18 +129,18 @@ def _cells_2d(potential: Potential) -> tuple[FloatArray, FloatArray, FloatArray,
 
 def _mean_of_exponential(s: FloatArray) -> FloatArray:
     """Return the mean of exp(−s u) over −1/2 < u < 1/2, sinh(s/2) / (s/2)."""
-    half = np.where(np.abs(s) < 1e-4, 1e-4, s) / 2  # noqa: PLR2004  there the mean is 1 + 4e-10
+    half = np.where(np.abs(s) < 1e-4, 1e-4, s) / 2  # there the mean is 1 + 4e-10
     return np.asarray(np.sinh(half) / half)
 
 
 def _samples_2d(potential: Potential, uniforms: FloatArray) -> FloatArray:
     corners, widths, cumulative, slope = _cells_2d(potential)
-    cell: NDArray[np.int64] = np.searchsorted(cumulative, uniforms[:, 0], side="right")
+    cell = np.searchsorted(cumulative, uniforms[:, 0], side="right")
     cell = np.minimum(cell, len(cumulative) - 1)
     # Inverse distribution function of exp(−s u), 0 < u < 1.
     s = slope[cell] * widths
     u = uniforms[:, 1:]
-    flat = np.abs(s) < 1e-6  # noqa: PLR2004  u is then right to 1e-6 of the cell
+    flat = np.abs(s) < 1e-6  # u is then right to 1e-6 of the cell
     safe = np.where(flat, 1.0, s)
     inside = np.where(flat, u, -np.log1p(u * np.expm1(-safe)) / safe)
     return np.asarray(corners[cell] + inside * widths)
