@@ -81,7 +81,7 @@ def test_without_pdbfixer_the_atoms_are_named(write, monkeypatch):
         read_complete(path)
     path = write(without_hydrogens)
     with pytest.raises(
-        ValueError, match="without any; give a file with hydrogens.* or install PDB"
+        ValueError, match=r"without any; give a file with hydrogens.* or install PDB"
     ):
         read_complete(path)
 
@@ -91,5 +91,5 @@ def test_what_is_no_peptide_is_refused_as_before(write):
     path.write_text(path.read_text().replace("PHE", "LIG"))
     with pytest.raises(ValueError, match=r"pass add_hydrogens=True"):
         read_complete(path)
-    with pytest.raises(ValueError, match="smiles_template|template"):
+    with pytest.raises(ValueError, match=r"smiles_template|template"):
         read_complete(path, options=ReadOptions(smiles_template="C"))
