@@ -164,7 +164,10 @@ def ideal_rollouts(
     if (max(n_frames) - 1) // lag_frames < n_steps:
         return np.asarray(np.nan)
     counts = {"lag_frames": lag_frames, "n_replicas": n_replicas, "n_steps": n_steps}
-    draws = [score(drawn_rollouts(n_frames, **counts, seed=seed + draw)) for draw in range(n_draws)]
+    draws = [
+        np.asarray(score(drawn_rollouts(n_frames, **counts, seed=seed + draw)))
+        for draw in range(n_draws)
+    ]
     return np.asarray(np.mean(draws, axis=0), dtype=np.float64)
 
 

@@ -221,7 +221,8 @@ def _add_chapman_kolmogorov(
 ) -> None:
     """Add the test of the run, and of the reference at the same lag beside it."""
     errors, arrays = {}, {}
-    interval, ideal = (None, None), None
+    ends: tuple[float | None, float | None] = (None, None)
+    ideal = None
     sides = (
         ("reference", reference_states, comparison.lag_frames, comparison.reference_block),
         ("run", run_states, 1, comparison.run_block),
@@ -249,14 +250,14 @@ def _add_chapman_kolmogorov(
         if np.isfinite(difference).any():
             errors[side] = float(np.nanmean(difference))
         if side == "run":
-            interval, ideal = _chapman_kolmogorov_beside(
+            ends, ideal = _chapman_kolmogorov_beside(
                 comparison, reference_states, run_states, multiples
             )
     found.arrays["chapman_kolmogorov"] = {"lag_ps": comparison.steps.lag_ps, **arrays}
     found.metrics["chapman_kolmogorov_error"] = Metric(
         value=errors.get("run"),
-        low=interval[0],
-        high=interval[1],
+        low=ends[0],
+        high=ends[1],
         md_floor=errors.get("reference"),
         ideal=ideal,
     )
