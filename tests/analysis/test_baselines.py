@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from tito_fast.analysis.baselines import (
-    drawn_pairs,
     ideal_kinetic,
+    ideal_rollouts,
     ideal_static,
     ideal_transitions,
     md_floor,
 )
+from tito_fast.analysis.drawn_rollouts import drawn_pairs, drawn_rollouts
 from tito_fast.analysis.markov import transition_counts, transition_distance
 from tito_fast.analysis.moments import covariances, lagged_moments
 from tito_fast.analysis.unit_sums import UnitSums
@@ -117,3 +118,23 @@ def test_bad_input_is_refused():
         drawn_pairs([9, 3], lag_frames=9, n_replicas=1, n_steps=1)
     with pytest.raises(ValueError, match="n_steps: expected at least one replica and one step"):
         drawn_pairs([9], lag_frames=1, n_replicas=1, n_steps=0)
+
+
+def test_rollouts_are_frames_a_lag_apart_of_one_trajectory():
+    series = [np.arange(50) * 1.0, 1000 + np.arange(30)[:, None][:, 0] * 1.0]
+    drawn = drawn_rollouts([50, 30], lag_frames=3, n_replicas=40, n_steps=5, seed=2)
+    values = drawn.take(series)
+    assert values.shape == (40, 6)
+    assert (np.diff(values, axis=1) == 3).all()
+    assert set(drawn.series_idx.tolist()) == {0, 1}
+    assert values.max() <= 1029
+    assert (values[drawn.series_idx == 0] <= 49).all()
+
+
+def test_an_ideal_of_rollouts_that_do_not_fit_is_unknown():
+    def length(drawn):
+        return float(drawn.frames.shape[1])
+
+    options = {"lag_frames": 5, "n_replicas": 3}
+    assert ideal_rollouts(length, [41], n_steps=8, **options) == 9.0
+    assert np.isnan(ideal_rollouts(length, [41], n_steps=9, **options))

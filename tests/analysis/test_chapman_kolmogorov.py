@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from tito_fast.analysis.chapman_kolmogorov import chapman_kolmogorov, compare_lags
+from tito_fast.analysis.chapman_kolmogorov import (
+    chapman_kolmogorov,
+    chapman_kolmogorov_error,
+    compare_lags,
+)
+from tito_fast.analysis.markov import transition_counts
 
 
 def test_a_markov_chain_passes_chapman_kolmogorov(chain, simulate_chain):
@@ -58,3 +63,13 @@ def test_bad_input_is_refused():
         compare_lags([np.array([0, 0])], [np.array([1, 1])], n_states=2, multiple=1)
     with pytest.raises(ValueError, match="states: expected more than 4 frames for a lag of 4"):
         chapman_kolmogorov([np.array([0, 1, 0, 1])], n_states=2, lag_frames=1)
+
+
+def test_the_error_is_that_of_the_test():
+    states = [np.random.default_rng(0).integers(0, 3, size=200)]
+    multiples = (1, 2, 4)
+    test = chapman_kolmogorov(states, n_states=3, lag_frames=1, multiples=multiples)
+    counts = [transition_counts(states, n_states=3, lag_frames=k).total() for k in multiples]
+    expected = np.abs(test.estimated.value - test.predicted.value)[1:].mean()
+    assert chapman_kolmogorov_error(np.array(counts), multiples) == pytest.approx(expected)
+    assert np.isnan(chapman_kolmogorov_error(np.zeros((2, 3, 3)), (1, 2)))

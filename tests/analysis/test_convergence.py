@@ -5,8 +5,11 @@ import pytest
 from scipy.stats import norm, rankdata
 
 from tito_fast.analysis.convergence import (
+    convergence_intervals,
     effective_sample_size,
     replica_jsd,
+    replica_jsd_interval,
+    replica_pairs,
     split_rhat,
     torsion_convergence,
 )
@@ -109,3 +112,33 @@ def test_bad_input_is_refused():
         torsion_convergence(np.zeros((2, 9)))
     with pytest.raises(ValueError, match="counts: expected at least two replicas, got 1"):
         replica_jsd(np.ones((1, 4), dtype=int))
+
+
+def test_a_resample_that_takes_each_replica_once_is_the_whole():
+    angles = autoregressive((6, 60), rho=0.7, seed=5)
+    whole = torsion_convergence(angles[:, :, None])
+    rhat, samples = convergence_intervals(angles, n_resamples=40, seed=1)
+    assert rhat.value == whole.rhat[0]
+    assert samples.value == whole.effective_samples[0]
+    assert rhat.low < rhat.value < rhat.high
+    assert samples.low < samples.value < samples.high
+    # Equal replicas are equal in any number: nothing to resample.
+    twins = np.repeat(angles[:1], 6, axis=0)
+    rhat, samples = convergence_intervals(twins, n_resamples=40, seed=1)
+    np.testing.assert_allclose([rhat.low, rhat.high], rhat.value)
+    np.testing.assert_allclose([samples.low, samples.high], samples.value)
+    with pytest.raises(ValueError, match="angles: expected at least two replicas, got 1"):
+        convergence_intervals(angles[:1])
+
+
+def test_resampled_replicas_are_not_compared_with_themselves():
+    counts = np.array([[9, 1], [9, 1], [1, 9]])
+    pairs = replica_pairs(counts)
+    interval = replica_jsd_interval(pairs, n_resamples=400, seed=0)
+    assert interval.value == replica_jsd(counts)
+    # Two of three pairs differ, all by one divergence: a resample of both kinds has a share of pairs of it,
+    # and none of a single replica counts.
+    one = pairs.divergences.max()
+    assert interval.low < interval.value < interval.high <= 1.5 * one
+    alike = replica_jsd_interval(replica_pairs(counts[:2]), n_resamples=10)
+    assert alike.low == alike.high == 0.0

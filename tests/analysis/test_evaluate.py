@@ -78,6 +78,35 @@ def test_an_exact_sampler_scores_as_the_ideal_one(result):
     assert metrics["transition_distance"].value < 0.15
 
 
+# Null for good: a score of the reference alone; replicas of the run have an ideal where rollouts fit.
+WITHOUT = {"vamp2_score_reference": {"md_floor", "ideal"}}
+
+
+def test_every_metric_has_all_of_its_numbers(result):
+    for name, metric in result.metrics.items():
+        if metric.value is None or name.startswith("share_"):
+            continue
+        missing = {key for key, value in metric.to_dict().items() if value is None}
+        assert missing == WITHOUT.get(name, set()), name
+        if name != "timescale_error_top10":  # its resamples may be of other processes
+            assert metric.low <= metric.value <= metric.high, name
+
+
+def test_an_exact_sampler_agrees_with_the_ideal_of_geometry_and_replicas(result):
+    metrics = result.metrics
+    assert 0.3 < metrics["bond_length_shift_nm"].value / metrics["bond_length_shift_nm"].ideal < 3
+    assert 0.3 < metrics["angle_shift_deg"].value / metrics["angle_shift_deg"].ideal < 3
+    assert metrics["bond_length_width_ratio"].value == pytest.approx(1, abs=0.1)
+    assert metrics["bond_length_width_ratio"].ideal == 1.0
+    for name, factor in (
+        *(("jsd_replicas", 1.4), ("rhat_max", 1.1), ("effective_samples_min", 2.0)),
+        *(("chapman_kolmogorov_error", 3.0), ("correlation_error", 3.0)),
+        ("vamp2_score_model", 1.2),
+    ):
+        metric = metrics[name]
+        assert 1 / factor < metric.value / metric.ideal < factor, name
+
+
 def test_a_wrong_sampler_scores_the_divergence_of_its_populations(make_run, reference):
     wrong = (0.1, 0.1, 0.8)
     (evaluation,) = evaluate(
@@ -253,6 +282,12 @@ def test_energies_are_compared_where_there_is_a_force_field(run, reference, tmp_
     assert sum(n for _, n in asked if n >= 1000) == 2000  # every second of 4000 frames
     assert evaluation.metrics["energy_shift_kj_per_mol"].value == pytest.approx(1.0, abs=0.05)
     assert evaluation.metrics["jsd_energy"].value > 0.6
+    shift = evaluation.metrics["energy_shift_kj_per_mol"]
+    assert shift.low <= shift.value <= shift.high
+    assert shift.low > 20 * max(shift.md_floor, shift.ideal) > 0
+    width = evaluation.metrics["energy_width_ratio"]
+    assert width.low <= 1.0 <= width.high
+    assert width.ideal == pytest.approx(1.0, abs=0.03)
     (without,) = evaluate(run, reference=reference, config=QUICK, energy=energy)
     assert "jsd_energy" not in without.metrics
 
@@ -264,6 +299,9 @@ def test_without_a_reference_replicas_are_compared(run):
     assert 1.0 < metrics["rhat_max"].value < 1.1  # of 16 replicas of some ten independent frames
     assert 20 < metrics["effective_samples_min"].value < 16 * 30
     assert metrics["jsd_replicas"].value > 0
+    for name in ("jsd_replicas", "rhat_max", "effective_samples_min"):
+        assert metrics[name].low <= metrics[name].value <= metrics[name].high, name
+        assert metrics[name].ideal is None
     assert metrics["share_bonds_near_covalent"].value == 1.0
     assert metrics["share_nan_frames"].value == 0.0
     assert "jsd_tica" not in metrics

@@ -3,7 +3,7 @@
 A statistic takes two totals (:meth:`UnitSums.total`), of the reference first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -12,9 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tito_fast.analysis.drawn_rollouts import DrawnRollouts, drawn_pairs, drawn_rollouts
 from tito_fast.analysis.moments import weighted_moments
 from tito_fast.analysis.resampling import Statistic
-from tito_fast.analysis.series import Series, check_lag
+from tito_fast.analysis.series import Series
 from tito_fast.analysis.unit_sums import UnitSums
 from tito_fast.data.molecule import FloatArray, IntArray
 
@@ -129,60 +130,45 @@ def ideal_static(
     return np.asarray(np.mean(draws, axis=0), dtype=np.float64)
 
 
-def drawn_pairs(
+def ideal_rollouts(
+    score: Callable[[DrawnRollouts], float | FloatArray],
     n_frames: Sequence[int],
     *,
     lag_frames: int,
     n_replicas: int,
     n_steps: int,
+    n_draws: int = N_DRAWS,
     seed: int = 0,
-) -> list[IntArray]:
-    """Return how often each pair of the reference occurs in rollouts cut from the reference.
-
-    A rollout is ``n_steps`` successive pairs (t, t + lag), (t + lag, t + 2 lag), … from a frame drawn
-    evenly among those from which so many fit. Where a trajectory of the reference is too short, rollouts
-    are as long as fits and more of them are drawn, until there are n_replicas n_steps pairs.
+) -> FloatArray:
+    """Return what an exact sampler's rollouts, cut from the reference, would score.
 
     Parameters
     ----------
+    score : callable
+        Of :class:`DrawnRollouts`; a number or an array of them.
     n_frames : sequence of int
         Length of each trajectory of the reference.
-    lag_frames : int
-        The model's lag in frames of the reference.
-    n_replicas, n_steps : int
-        Of the model.
-    seed : int
+    lag_frames, n_replicas, n_steps, n_draws, seed : int
+        As for :func:`ideal_kinetic`.
 
     Returns
     -------
-    list of ndarray, shape (n_frames − lag_frames,), int64
-        By first frame.
+    ndarray, float64
+        Mean over draws; NaN where the reference is too short for rollouts of as many steps.
 
     Raises
     ------
     ValueError
-        If no trajectory is longer than the lag, or a number is below 1.
+        As :func:`drawn_pairs`.
     """
-    if n_replicas < 1 or n_steps < 1:
-        raise ValueError(
-            f"n_steps: expected at least one replica and one step, got {n_replicas} and {n_steps}"
-        )
-    lengths = np.asarray(n_frames, dtype=np.int64)
-    check_lag([np.zeros((int(length), 0)) for length in lengths], lag_frames, name="reference")
-    steps = min(n_steps, int(lengths.max() - 1) // lag_frames)
-    n_starts = np.maximum(lengths - steps * lag_frames, 0)
-    n_pairs = n_replicas * n_steps
-    n_rollouts = -(-n_pairs // steps)
-    picked = np.random.default_rng(seed).integers(n_starts.sum(), size=n_rollouts)
-    ends = np.cumsum(n_starts)
-    which = np.searchsorted(ends, picked, side="right")
-    starts = picked - (ends - n_starts)[which]
-    frames = (starts[:, None] + lag_frames * np.arange(steps)).ravel()[:n_pairs]
-    owner = np.repeat(which, steps)[:n_pairs]
-    return [
-        np.bincount(frames[owner == idx], minlength=max(0, length - lag_frames))
-        for idx, length in enumerate(lengths.tolist())
+    if (max(n_frames) - 1) // lag_frames < n_steps:
+        return np.asarray(np.nan)
+    counts = {"lag_frames": lag_frames, "n_replicas": n_replicas, "n_steps": n_steps}
+    draws = [
+        np.asarray(score(drawn_rollouts(n_frames, **counts, seed=seed + draw)))
+        for draw in range(n_draws)
     ]
+    return np.asarray(np.mean(draws, axis=0), dtype=np.float64)
 
 
 def ideal_kinetic(

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tito_fast.analysis.markov import transition_counts, transition_distance, transition_matrix
 from tito_fast.analysis.resampling import N_RESAMPLES, Interval, interval_about, unit_weights
@@ -104,6 +106,31 @@ def chapman_kolmogorov(
         estimated=_stacked(estimated),
         predicted=_stacked(predicted),
     )
+
+
+def chapman_kolmogorov_error(counts: NDArray[Any], multiples: Sequence[int]) -> float:
+    """Return the mean difference of the probabilities to be in a state again, counted and of T(lag)^k.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (n_multiples, n_states, n_states)
+        Of transitions at each multiple of the lag.
+    multiples : sequence of int
+        k, from 1, which does not count: both are the same there.
+
+    Returns
+    -------
+    float
+        NaN where no state was left at all.
+    """
+    differences = np.stack(
+        [
+            _stay(at_lag, 1) - _stay(counts[0], multiple)
+            for at_lag, multiple in zip(counts[1:], multiples[1:], strict=True)
+        ]
+    )
+    known = np.abs(differences[np.isfinite(differences)])
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def compare_lags(

@@ -6,7 +6,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tito_fast.analysis.resampling import lagged_products
+from tito_fast.analysis.resampling import (
+    N_RESAMPLES,
+    Interval,
+    interval_about,
+    lagged_products,
+    unit_weights,
+)
 from tito_fast.data.molecule import FloatArray, IntArray
 from tito_fast.data.torsions import jsd
 
@@ -132,6 +138,36 @@ def replica_jsd(counts: IntArray, *, seed: int = 0) -> FloatArray:
     ValueError
         If there are fewer than two replicas, or one without frames.
     """
+    return np.asarray(replica_pairs(counts, seed=seed).divergences.mean(axis=0))
+
+
+class ReplicaPairs(NamedTuple):
+    """Divergences of pairs of replicas.
+
+    ``pairs`` (n_pairs, 2), int64; ``divergences`` (n_pairs, ...), float64.
+    """
+
+    pairs: IntArray
+    divergences: FloatArray
+
+
+def replica_pairs(counts: IntArray, *, seed: int = 0) -> ReplicaPairs:
+    """Return the divergence of the histograms of each pair of replicas.
+
+    Parameters
+    ----------
+    counts, seed
+        As for :func:`replica_jsd`.
+
+    Returns
+    -------
+    ReplicaPairs
+
+    Raises
+    ------
+    ValueError
+        As :func:`replica_jsd`.
+    """
     n_replicas = len(counts)
     if n_replicas < 2:
         raise ValueError(f"counts: expected at least two replicas, got {n_replicas}")
@@ -143,7 +179,72 @@ def replica_jsd(counts: IntArray, *, seed: int = 0) -> FloatArray:
         other = (first + rng.integers(1, n_replicas, size=_MAX_REPLICA_PAIRS)) % n_replicas
         pairs = np.stack([first, other], axis=1)
     shares = counts.astype(np.float64)
-    return np.asarray(np.mean([jsd(shares[i], shares[j]) for i, j in pairs.tolist()], axis=0))
+    divergences = [jsd(shares[i], shares[j]) for i, j in pairs.tolist()]
+    return ReplicaPairs(pairs=pairs, divergences=np.asarray(divergences))
+
+
+def replica_jsd_interval(
+    found: ReplicaPairs, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Interval:
+    """Return the mean over all pairs (and torsions), with an interval by resampling replicas.
+
+    A resample may have a replica several times, but compares none with itself.
+    """
+    each = found.divergences.reshape(len(found.pairs), -1).mean(axis=1)
+    weights = unit_weights(int(found.pairs.max()) + 1, n_resamples=n_resamples, seed=seed)
+    weight = (weights[:, found.pairs[:, 0]] * weights[:, found.pairs[:, 1]]).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        resamples = weight @ each / weight.sum(axis=1)
+    return interval_about(each.mean(), resamples, bounds=(0.0, float(np.log(2))))
+
+
+def convergence_intervals(
+    angles: NDArray[Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> tuple[Interval, Interval]:
+    """Return R-hat and effective sample size of one torsion with intervals by resampling replicas.
+
+    Parameters
+    ----------
+    angles : ndarray, shape (n_replicas, n_frames)
+        In radians; at least two replicas.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    rhat, effective_samples : Interval
+
+    Raises
+    ------
+    ValueError
+        As :func:`split_rhat`, or for a single replica.
+
+    Notes
+    -----
+    Ranks are those among all replicas, also of a resample.
+    """
+    n_replicas = len(angles)
+    if n_replicas < 2:
+        raise ValueError(f"angles: expected at least two replicas, got {n_replicas}")
+    whole = torsion_convergence(angles[:, :, None])
+    chosen = np.random.default_rng(seed).integers(n_replicas, size=(n_resamples, n_replicas))
+    # Both halves of a replica go together.
+    halves = np.concatenate([chosen, chosen + n_replicas], axis=1)
+    rhats, sizes = np.zeros(n_resamples), np.full(n_resamples, np.inf)
+    for column in _columns(_split(np.stack([np.cos(angles), np.sin(angles)], axis=-1))):
+        scores = _normal_scores(column)
+        folded = np.abs(column - np.median(column))
+        kinds = [scores]
+        if folded.min() < folded.max():
+            kinds.append(_normal_scores(folded))
+        for kind in kinds:
+            within, mean = kind.var(axis=1, ddof=1), kind.mean(axis=1)
+            rhats = np.maximum(rhats, _rhats(within[halves], mean[halves], kind.shape[1]))
+        own = _Autocovariances.of(scores)
+        sizes = np.minimum(sizes, [own.effective_samples(rows) for rows in halves])
+    return (
+        interval_about(whole.rhat[0], rhats, bounds=(0.0, np.inf)),
+        interval_about(whole.effective_samples[0], sizes, bounds=(1.0, np.inf)),
+    )
 
 
 def _split(values: NDArray[Any]) -> FloatArray:
@@ -182,28 +283,56 @@ def _normal_scores(values: FloatArray) -> FloatArray:
     return np.asarray(ndtri((ranks - 0.375) / (len(flat) + 0.25))).reshape(values.shape)
 
 
-def _variances(chains: FloatArray) -> tuple[float, float]:
-    """Return the mean variance within chains, and the estimate of the whole variance."""
-    n_frames = chains.shape[1]
-    within = float(chains.var(axis=1, ddof=1).mean())
-    between = float(chains.mean(axis=1).var(ddof=1))
-    return within, (n_frames - 1) / n_frames * within + between
-
-
 def _rhat(chains: FloatArray) -> float:
-    within, whole = _variances(chains)
-    return float(np.sqrt(whole / within)) if within > 0 else float("inf")
+    within, mean = chains.var(axis=1, ddof=1), chains.mean(axis=1)
+    return float(_rhats(within[None], mean[None], chains.shape[1])[0])
+
+
+def _rhats(variances: FloatArray, means: FloatArray, n_frames: int) -> FloatArray:
+    """Return R-hat of chains (n_sets, n_chains) of which variance and mean are known."""
+    within = variances.mean(axis=1)
+    whole = _whole_variance(within, means, n_frames)
+    ratio = np.divide(whole, within, out=np.full(len(within), np.inf), where=within > 0)
+    return np.asarray(np.sqrt(ratio))
+
+
+def _whole_variance(within: FloatArray, means: FloatArray, n_frames: int) -> FloatArray:
+    return np.asarray((n_frames - 1) / n_frames * within + means.var(axis=1, ddof=1))
+
+
+class _Autocovariances(NamedTuple):
+    """What the effective sample size of any of the chains is made of."""
+
+    n_frames: int
+    variances: FloatArray
+    means: FloatArray
+    lagged: FloatArray  # (n_frames, n_chains)
+
+    @classmethod
+    def of(cls, chains: FloatArray) -> "_Autocovariances":
+        centered = chains - chains.mean(axis=1, keepdims=True)
+        return cls(
+            n_frames=chains.shape[1],
+            variances=chains.var(axis=1, ddof=1),
+            means=chains.mean(axis=1),
+            lagged=lagged_products(centered.T),
+        )
+
+    def effective_samples(self, rows: IntArray) -> float:
+        n_frames, n_all = self.n_frames, len(rows) * self.n_frames
+        within = self.variances[rows].mean(keepdims=True)
+        whole = _whole_variance(within, self.means[rows][None], n_frames)
+        if not whole > 0:
+            return float("nan")
+        weights = np.bincount(rows, minlength=len(self.means))
+        covariance = self.lagged @ weights / len(rows) / n_frames
+        rho = 1 - (within - covariance) / whole
+        rho[0] = 1.0
+        pairs = rho[: n_frames // 2 * 2].reshape(-1, 2).sum(axis=1)
+        is_positive = np.logical_and.accumulate(pairs > 0)
+        frames_per_sample = 2 * np.minimum.accumulate(pairs)[is_positive].sum() - 1
+        return float(n_all / max(float(frames_per_sample), 1 / np.log10(n_all)))
 
 
 def _effective_samples(chains: FloatArray) -> float:
-    n_chains, n_frames = chains.shape
-    n_all = n_chains * n_frames
-    within, whole = _variances(chains)
-    centered = chains - chains.mean(axis=1, keepdims=True)
-    covariance = lagged_products(centered.T).mean(axis=1) / n_frames
-    rho = 1 - (within - covariance) / whole
-    rho[0] = 1.0
-    pairs = rho[: n_frames // 2 * 2].reshape(-1, 2).sum(axis=1)
-    is_positive = np.logical_and.accumulate(pairs > 0)
-    frames_per_sample = 2 * np.minimum.accumulate(pairs)[is_positive].sum() - 1
-    return float(n_all / max(float(frames_per_sample), 1 / np.log10(n_all)))
+    return _Autocovariances.of(chains).effective_samples(np.arange(len(chains)))

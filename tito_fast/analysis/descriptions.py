@@ -217,7 +217,7 @@ DESCRIPTIONS: Final[dict[str, Description]] = {
     "jsd_replicas": Description(
         title="JSD between replicas",
         meaning="Mean divergence of torsion histograms of two replicas of the run, which falls as replicas "
-        "get longer.",
+        "get longer; md_floor is the reference's own, here and in the next two rows.",
         best="0; at most 0.693",
         group=_SOUND,
     ),

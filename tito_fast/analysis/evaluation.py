@@ -14,13 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tito_fast.analysis.comparison import Comparison, Findings, compare
+from tito_fast.analysis.correlation_metrics import correlation_metrics
 from tito_fast.analysis.evaluation_config import EvaluationConfig
 from tito_fast.analysis.jobs import Job, jobs_of
-from tito_fast.analysis.kinetic_metrics import (
-    correlation_metrics,
-    transition_metrics,
-    vamp_metrics,
-)
+from tito_fast.analysis.kinetic_metrics import transition_metrics, vamp_metrics
 from tito_fast.analysis.metric import Metric
 from tito_fast.analysis.pictures import bond_histograms, free_energies, run_alone
 from tito_fast.analysis.recording import Recording, record
@@ -299,8 +296,9 @@ def _measure(task: _Task, run: Recording, reference: Recording | None) -> Evalua
         if cells is not None and comparison.slow is not None:
             states = [cells.assign(one) for one in comparison.steps.cut(comparison.slow.run)]
         found.add(_energies(task, run, reference))
-    found.add(validity_metrics(run, reference, n_resamples=config.n_resamples, seed=config.seed))
-    found.add(convergence_metrics(run, molecule=molecule, seed=config.seed))
+    options = {"n_resamples": config.n_resamples, "seed": config.seed}
+    found.add(validity_metrics(run, reference, **options))
+    found.add(convergence_metrics(run, comparison, molecule=molecule, **options))
     found.add(bond_histograms(run, reference, molecule))
     return Evaluation(
         name=task.job.name,

@@ -41,9 +41,11 @@ class GeometryDistributions:
     clash_counts : UnitSums
         ``sums`` (n_units, 4), int64: finite frames, frames with a clash, clashing pairs, frames with
         NaN or infinity.
-    bond_mean_nm, bond_std_nm : ndarray, shape (n_bonds,), float64
-    angle_mean, angle_std : ndarray, shape (n_angles,), float64
-        In radians.
+    bond_moments, angle_moments : UnitSums
+        ``sums`` (n_units, 3, n_bonds) and (n_units, 3, n_angles), float64: frames, and sums of the
+        deviations from the start and of their squares, in nm and radians.
+    bond_start_nm, angle_start : ndarray, shape (n_bonds,) and (n_angles,), float64
+        Of the start structure; moments are about it, against cancellation.
     """
 
     bonds: IntArray
@@ -52,10 +54,30 @@ class GeometryDistributions:
     angle_counts: UnitSums
     contact_counts: UnitSums
     clash_counts: UnitSums
-    bond_mean_nm: FloatArray
-    bond_std_nm: FloatArray
-    angle_mean: FloatArray
-    angle_std: FloatArray
+    bond_moments: UnitSums
+    angle_moments: UnitSums
+    bond_start_nm: FloatArray
+    angle_start: FloatArray
+
+    @property
+    def bond_mean_nm(self) -> FloatArray:
+        """Mean lengths, (n_bonds,)."""
+        return self.bond_start_nm + mean_and_std(self.bond_moments.total())[0]
+
+    @property
+    def bond_std_nm(self) -> FloatArray:
+        """Standard deviations of lengths, (n_bonds,)."""
+        return mean_and_std(self.bond_moments.total())[1]
+
+    @property
+    def angle_mean(self) -> FloatArray:
+        """Mean angles in radians, (n_angles,)."""
+        return self.angle_start + mean_and_std(self.angle_moments.total())[0]
+
+    @property
+    def angle_std(self) -> FloatArray:
+        """Standard deviations of angles in radians, (n_angles,)."""
+        return mean_and_std(self.angle_moments.total())[1]
 
 
 class GeometryCounter:
@@ -88,11 +110,11 @@ class GeometryCounter:
         self._angle_counts = np.zeros((n_units, n_angles, len(ANGLE_EDGES) - 1), np.int64)
         self._contact_counts = np.zeros((n_units, len(CONTACT_EDGES) - 1), np.int64)
         self._clash_counts = np.zeros((n_units, 4), np.int64)
-        self._bond_moments = np.zeros((2, n_bonds))
-        self._angle_moments = np.zeros((2, n_angles))
+        self._bond_moments = np.zeros((n_units, 3, n_bonds))
+        self._angle_moments = np.zeros((n_units, 3, n_angles))
         # Moments about the start structure, against cancellation.
         start = molecule.positions[None]
-        self._bond_start = _lengths(start, self._bonds)[0]
+        self._bond_start = np.asarray(_lengths(start, self._bonds)[0], dtype=np.float64)
         self._angle_start = _angle_sizes(start, self._angles)[0]
 
     def update(self, positions: NDArray[np.floating], *, unit: int = 0) -> None:
@@ -143,6 +165,7 @@ class GeometryCounter:
         for counts in (
             *(self._bond_counts, self._angle_counts),
             *(self._contact_counts, self._clash_counts),
+            *(self._bond_moments, self._angle_moments),
         ):
             part = counts[first:stop]
             counts[first:middle] = part[0::2] + part[1::2]
@@ -156,25 +179,22 @@ class GeometryCounter:
         ValueError
             If no finite frame was.
         """
-        n_frames = int(self._clash_counts[:, 0].sum())
-        if not n_frames:
+        if not self._clash_counts[:, 0].any():
             raise ValueError("positions: expected at least one finite frame, got none")
-        bond_mean, bond_std = _mean_and_std(self._bond_moments, self._bond_start, n_frames)
-        angle_mean, angle_std = _mean_and_std(self._angle_moments, self._angle_start, n_frames)
         is_filled = self._clash_counts.sum(axis=1) > 0
         counts = {
             "bond_counts": self._bond_counts,
             "angle_counts": self._angle_counts,
             "contact_counts": self._contact_counts,
             "clash_counts": self._clash_counts,
+            "bond_moments": self._bond_moments,
+            "angle_moments": self._angle_moments,
         }
         return GeometryDistributions(
             bonds=self._bonds,
             angles=self._angles,
-            bond_mean_nm=bond_mean,
-            bond_std_nm=bond_std,
-            angle_mean=angle_mean,
-            angle_std=angle_std,
+            bond_start_nm=self._bond_start,
+            angle_start=self._angle_start,
             **{
                 name: UnitSums(sums=each[is_filled], series_idx=self._series_idx[is_filled])
                 for name, each in counts.items()
@@ -186,8 +206,8 @@ class GeometryCounter:
         sizes = _angle_sizes(frames, self._angles)
         self._bond_counts[unit] += _histograms(lengths, LENGTH_EDGES_NM)
         self._angle_counts[unit] += _histograms(sizes, ANGLE_EDGES)
-        _add_moments(self._bond_moments, lengths - self._bond_start)
-        _add_moments(self._angle_moments, sizes - self._angle_start)
+        _add_moments(self._bond_moments[unit], lengths - self._bond_start)
+        _add_moments(self._angle_moments[unit], sizes - self._angle_start)
         counts = self._clash_counts[unit]
         counts[0] += len(frames)
         if self._pairs.shape[1]:
@@ -246,13 +266,25 @@ def _histograms(values: NDArray[Any], edges: FloatArray) -> IntArray:
 
 
 def _add_moments(moments: FloatArray, values: NDArray[Any]) -> None:
-    moments[0] += values.sum(axis=0, dtype=np.float64)
-    moments[1] += np.square(values).sum(axis=0, dtype=np.float64)
+    moments[0] += len(values)
+    moments[1] += values.sum(axis=0, dtype=np.float64)
+    moments[2] += np.square(values).sum(axis=0, dtype=np.float64)
 
 
-def _mean_and_std(
-    moments: FloatArray, start: NDArray[Any], n_frames: int
-) -> tuple[FloatArray, FloatArray]:
-    mean = moments[0] / n_frames
-    variance = (moments[1] / n_frames - mean * mean).clip(min=0.0)
-    return np.asarray(start + mean), np.asarray(np.sqrt(variance))
+def mean_and_std(total: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return means and standard deviations.
+
+    Parameters
+    ----------
+    total : ndarray, shape (3, n), float64
+        Frames, sums, sums of squares.
+
+    Returns
+    -------
+    mean, std : ndarray, shape (n,), float64
+        NaN where there is no frame.
+    """
+    with np.errstate(invalid="ignore"):
+        mean = total[1] / total[0]
+        variance = (total[2] / total[0] - mean * mean).clip(min=0.0)
+    return np.asarray(mean), np.asarray(np.sqrt(variance))

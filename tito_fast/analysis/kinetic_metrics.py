@@ -1,16 +1,16 @@
-"""Metrics of dynamics: VAMP-2, time scales, transitions, Chapman–Kolmogorov, correlation functions."""
+"""Metrics of dynamics: VAMP-2, time scales, transitions, Chapman–Kolmogorov."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tito_fast.analysis.baselines import ideal_kinetic, ideal_transitions
-from tito_fast.analysis.chapman_kolmogorov import chapman_kolmogorov
+from tito_fast.analysis.baselines import ideal_kinetic, ideal_rollouts, ideal_transitions
+from tito_fast.analysis.chapman_kolmogorov import chapman_kolmogorov, chapman_kolmogorov_error
 from tito_fast.analysis.comparison import Comparison, Findings
-from tito_fast.analysis.correlation import correlation_function, correlation_sums
-from tito_fast.analysis.features import torsion_features
+from tito_fast.analysis.drawn_rollouts import DrawnRollouts
 from tito_fast.analysis.markov import (
     States,
     fit_states,
@@ -22,7 +22,6 @@ from tito_fast.analysis.markov import (
 from tito_fast.analysis.metric import Metric, finite_or_none, measure, measure_all
 from tito_fast.analysis.moments import covariances, lagged_moments
 from tito_fast.analysis.resampling import Interval, bootstrap
-from tito_fast.analysis.series import Series
 from tito_fast.analysis.unit_sums import UnitSums
 from tito_fast.analysis.vamp import N_TIMESCALES, fit_vamp, timescale_error, timescales_ps
 from tito_fast.data.molecule import FloatArray, IntArray
@@ -30,8 +29,6 @@ from tito_fast.data.molecule import FloatArray, IntArray
 N_MULTIPLES: Final = 5
 """Multiples of the lag in Chapman–Kolmogorov tests."""
 
-_MAX_LAGS: Final = 24
-_N_LAGS_COMPARED: Final = 5
 _VAMP: Final = ("vamp2_gap", "vamp2_score_reference", "vamp2_score_model", "timescale_error_top10")
 
 
@@ -82,10 +79,10 @@ def vamp_metrics(comparison: Comparison) -> Findings:
         seed=config.seed,
     )
     found.metrics |= {name: measured[name] for name in _VAMP}
-    for name in _VAMP[1:3]:
-        # A score of its own has no floor: that of parts of the reference is a score, not an error.
-        score = measured[name]
-        found.metrics[name] = Metric(value=score.value, low=score.low, high=score.high)
+    # The reference's own score knows of no run, and its parts are fitted to themselves.
+    found.metrics["vamp2_score_reference"] = replace(
+        measured["vamp2_score_reference"], md_floor=None, ideal=None
+    )
     gap = measured["vamp2_gap"]
     found.metrics["vamp2_gap_model_minus_reference"] = Metric(
         value=_negative(gap.value),
@@ -209,7 +206,7 @@ def _transition_arrays(
             n_resamples=comparison.config.n_resamples,
             seed=comparison.config.seed,
         )
-        arrays[side] = _interval_arrays(interval)
+        arrays[side] = interval_arrays(interval)
         arrays[f"stationary_{side}"] = stationary_distribution(
             transition_matrix(counts.total())
         ).tolist()
@@ -224,6 +221,8 @@ def _add_chapman_kolmogorov(
 ) -> None:
     """Add the test of the run, and of the reference at the same lag beside it."""
     errors, arrays = {}, {}
+    ends: tuple[float | None, float | None] = (None, None)
+    ideal = None
     sides = (
         ("reference", reference_states, comparison.lag_frames, comparison.reference_block),
         ("run", run_states, 1, comparison.run_block),
@@ -244,112 +243,68 @@ def _add_chapman_kolmogorov(
         )
         arrays[side] = {
             "multiples": multiples,
-            "estimated": _interval_arrays(test.estimated),
-            "predicted": _interval_arrays(test.predicted),
+            "estimated": interval_arrays(test.estimated),
+            "predicted": interval_arrays(test.predicted),
         }
         difference = np.abs(test.estimated.value - test.predicted.value)[1:]
         if np.isfinite(difference).any():
             errors[side] = float(np.nanmean(difference))
+        if side == "run":
+            ends, ideal = _chapman_kolmogorov_beside(
+                comparison, reference_states, run_states, multiples
+            )
     found.arrays["chapman_kolmogorov"] = {"lag_ps": comparison.steps.lag_ps, **arrays}
     found.metrics["chapman_kolmogorov_error"] = Metric(
-        value=errors.get("run"), md_floor=errors.get("reference")
+        value=errors.get("run"),
+        low=ends[0],
+        high=ends[1],
+        md_floor=errors.get("reference"),
+        ideal=ideal,
     )
 
 
-def correlation_metrics(comparison: Comparison) -> Findings:
-    """Return correlation functions of the slowest coordinate and of every torsion."""
-    found = Findings(metrics={"correlation_error": Metric(value=None)})
-    steps, lag_frames = comparison.steps, comparison.lag_frames
-    longest = int((steps.stops - steps.starts).max()) - 1
-    in_reference = (max(comparison.reference.n_frames) - 1) // lag_frames
-    run_lags = np.arange(min(longest, in_reference, _MAX_LAGS) + 1)
-    shared = run_lags * lag_frames
-    # Finer at the start, where the reference has frames between the run's.
-    fine = np.unique(np.geomspace(1, max(shared[-1], 2), 2 * _MAX_LAGS).astype(np.int64))
-    reference_lags = np.unique(np.concatenate([shared, fine[fine <= shared[-1]]]))
-    times = {
-        "reference": (reference_lags * comparison.interval_ps).tolist(),
-        "run": (run_lags * steps.lag_ps).tolist(),
-    }
-    sections: dict[str, Any] = {"times_ps": times, "tica_1": None, "torsions": []}
-    if comparison.slow is not None:
-        sides = (
-            [one[:, :1] for one in comparison.slow.reference],
-            steps.cut([one[:, :1] for one in comparison.slow.run]),
-        )
-        sums = _correlation_sums(comparison, sides, reference_lags, run_lags)
-        sections["tica_1"] = _correlations(comparison, sums)
-        n_compared = min(len(run_lags), _N_LAGS_COMPARED + 1)
-        columns = np.searchsorted(reference_lags, shared[:n_compared])
-        if n_compared > 1:
-            short = UnitSums(sums=sums[0].sums[:, columns], series_idx=sums[0].series_idx)
-            of_run = UnitSums(sums=sums[1].sums[:, :n_compared], series_idx=sums[1].series_idx)
-            found.metrics["correlation_error"] = measure(
-                _correlation_error,
-                short,
-                of_run,
-                bounds=(0.0, np.inf),
-                n_resamples=comparison.config.n_resamples,
-                seed=comparison.config.seed,
-            )
-    for column in range(len(comparison.run.torsion_atoms)):
-        sides = (
-            _torsion_series(comparison.reference.torsion_angles, column),
-            steps.cut(_torsion_series(comparison.run.torsion_angles, column)),
-        )
-        sums = _correlation_sums(comparison, sides, reference_lags, run_lags)
-        sections["torsions"].append(_correlations(comparison, sums, n_resamples=None))
-    found.arrays["correlations"] = sections
-    return found
-
-
-def _torsion_series(angles: Sequence[Series], column: int) -> list[FloatArray]:
-    return [torsion_features(one[:, column : column + 1]) for one in angles]
-
-
-def _correlation_sums(
+def _chapman_kolmogorov_beside(
     comparison: Comparison,
-    sides: tuple[Sequence[Series], Sequence[Series]],
-    reference_lags: IntArray,
-    run_lags: IntArray,
-) -> tuple[UnitSums, UnitSums]:
-    reference = correlation_sums(
-        sides[0], lags_frames=reference_lags.tolist(), block_frames=comparison.reference_block
+    reference_states: Sequence[IntArray],
+    run_states: Sequence[IntArray],
+    multiples: list[int],
+) -> tuple[tuple[float | None, float | None], float | None]:
+    """Return the interval of the error of the run, and the error of rollouts cut from the reference."""
+    n_states, seed = comparison.config.n_states, comparison.config.seed
+    each = [
+        comparison.steps.by_trajectory(
+            transition_counts(
+                run_states, n_states=n_states, lag_frames=k, block_frames=comparison.run_block
+            )
+        )
+        for k in multiples
+    ]
+    units = UnitSums(
+        sums=np.stack([one.sums for one in each], axis=1), series_idx=each[0].series_idx
     )
-    run = correlation_sums(
-        sides[1], lags_frames=run_lags.tolist(), block_frames=comparison.run_block
+
+    def error(counts: FloatArray) -> float:
+        return chapman_kolmogorov_error(counts, multiples)
+
+    def score(rollouts: DrawnRollouts) -> float:
+        states = rollouts.take(reference_states)
+        if states.shape[1] <= multiples[-1]:
+            return float("nan")
+        pairs = [states[:, :-k] * n_states + states[:, k:] for k in multiples]
+        counts = [np.bincount(one.ravel(), minlength=n_states * n_states) for one in pairs]
+        return error(np.reshape(counts, (-1, n_states, n_states)))
+
+    interval = bootstrap(
+        error, units, bounds=(0.0, 1.0), n_resamples=comparison.config.n_resamples, seed=seed
     )
-    return reference, comparison.steps.by_trajectory(run)
-
-
-def _correlations(
-    comparison: Comparison, sums: tuple[UnitSums, UnitSums], *, n_resamples: int | None = 0
-) -> dict[str, Any]:
-    """Return both functions, with intervals unless ``n_resamples`` is None; null where constant."""
-    found: dict[str, Any] = {}
-    for side, each in zip(("reference", "run"), sums, strict=True):
-        try:
-            if n_resamples is None:
-                found[side] = {"value": _listed(correlation_function(each.total()))}
-            else:
-                interval = bootstrap(
-                    correlation_function,
-                    each,
-                    n_resamples=comparison.config.n_resamples,
-                    seed=comparison.config.seed,
-                )
-                found[side] = _interval_arrays(interval)
-        except ValueError:
-            found[side] = None
-    return found
-
-
-def _correlation_error(reference: FloatArray, run: FloatArray) -> float:
-    try:
-        difference = correlation_function(run) - correlation_function(reference)
-    except ValueError:
-        return float("nan")
-    return float(np.abs(difference[1:]).mean())
+    ideal = ideal_rollouts(
+        score,
+        [len(one) for one in reference_states],
+        lag_frames=comparison.lag_frames,
+        **comparison.rollouts,
+        seed=seed,
+    )
+    return (finite_or_none(interval.low), finite_or_none(interval.high)), finite_or_none(ideal)
 
 
 def _distance(reference: FloatArray, run: FloatArray) -> float:
@@ -368,12 +323,14 @@ def _negative(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def _interval_arrays(interval: Interval) -> dict[str, Any]:
-    return {name: _listed(getattr(interval, name)) for name in ("value", "low", "high")}
+def interval_arrays(interval: Interval) -> dict[str, Any]:
+    """Return an interval as lists, ready for JSON."""
+    return {name: listed(getattr(interval, name)) for name in ("value", "low", "high")}
 
 
-def _listed(values: NDArray[Any]) -> list[Any]:
+def listed(values: NDArray[Any]) -> list[Any]:
+    """Return nested lists of floats, None for what is not finite."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim > 1:
-        return [_listed(row) for row in array]
+        return [listed(row) for row in array]
     return [finite_or_none(value) for value in array.tolist()]

@@ -10,14 +10,23 @@ from tito_fast.analysis.descriptions import DESCRIPTIONS, HOW_TO_READ
 from tito_fast.units import format_time
 
 _STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: .3rem .6rem; text-align: right; vertical-align: top;
-border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; } th { background: #f5f5f5; }
-th:first-child, td:first-child, td.text, th.text { text-align: left; } td small { color: #666; display: block; }
+border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td:first-child code { display: inline-block; } th:first-child { width: 50%; }
+th { background: #f5f5f5; }
+th:first-child, td:first-child, td.text, th.text { text-align: left; white-space: normal; }
+td small { color: #666; display: block; }
 img { max-width: 36rem; width: 100%; display: block; margin: 1rem auto; } code { word-break: break-all; }
 .note { background: #fff7e0; padding: .4rem .8rem; margin: .4rem 0; } caption { caption-side: bottom; color: #666; }
 """
+
+
+_LEAST: Final = 1e-3
+"""Smaller numbers are written as powers of ten."""
+_RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def report_html(content: Mapping[str, Any], panel: bytes) -> str:
@@ -105,15 +114,16 @@ def _what(content: Mapping[str, Any]) -> str:
     text = f"{content['molecule']}"
     if summary["smiles"] and summary["smiles"] != content["molecule"]:
         text += f" ({summary['smiles']})"
-    text += f", {summary['n_atoms']} atoms. Run: {run['n_replicas']} replicas, {run['n_frames']:,} frames"
+    replicas = _counted(run["n_replicas"], "replica", "replicas")
+    text += f", {summary['n_atoms']} atoms. Run: {replicas}, {run['n_frames']:,} frames"
     if run["lag_ps"] is not None:
         text += f" {format_time(run['lag_ps'])} apart"
-    text += f", {run['n_start_frames_dropped']} start frames left out."
+    text += f", {_counted(run['n_start_frames_dropped'], 'start frame', 'start frames')} left out."
     if reference is None:
         return f"{text} No reference was given: these numbers say whether frames are sound and replicas agree."
     return (
-        f"{text} Reference: {reference['n_trajectories']} trajectories, {reference['n_frames']:,} frames "
-        f"{format_time(reference['interval_ps'])} apart; slow coordinates at a lag of "
+        f"{text} Reference: {_counted(reference['n_trajectories'], 'trajectory', 'trajectories')}, "
+        f"{reference['n_frames']:,} frames {format_time(reference['interval_ps'])} apart; slow coordinates at a lag of "
         f"{format_time(reference['tica_lag_ps'])}."
     )
 
@@ -131,7 +141,7 @@ def _metric_tables(content: Mapping[str, Any]) -> list[str]:
         )
         more = ""
         if metric.get("n_processes") is not None:
-            more = f" Here: {metric['n_processes']} processes."
+            more = f" Here: {_counted(metric['n_processes'], 'process', 'processes')}."
         groups.setdefault(description.group, []).append(
             f"<tr><td>{escape(description.title)} <code>{name}</code>"
             f"<small>{escape(description.meaning + more)}</small></td>"
@@ -219,6 +229,13 @@ def _sentence(text: str) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
-    if value and abs(value) < 1e-3:
-        return f"{value:.1e}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
+    if value and abs(value) < _LEAST:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        text = f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
+    else:
+        text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
+    return text.replace("-", "−")
+
+
+def _counted(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"

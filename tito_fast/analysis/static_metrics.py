@@ -1,12 +1,13 @@
 """Metrics of distributions: slow coordinates, torsions, bond lengths, angles, contacts, energies."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tito_fast.analysis.baselines import ideal_static
+from tito_fast.analysis.baselines import N_DRAWS, ideal_static, md_floor
 from tito_fast.analysis.comparison import Comparison, Findings
 from tito_fast.analysis.divergence import (
     N_BINS_AUTHORS,
@@ -18,6 +19,7 @@ from tito_fast.analysis.divergence import (
     jsd_tica_authors,
     torsion_counts,
 )
+from tito_fast.analysis.geometry import mean_and_std
 from tito_fast.analysis.metric import Metric, finite_or_none, measure, measure_all
 from tito_fast.analysis.resampling import Statistic
 from tito_fast.analysis.unit_sums import UnitSums
@@ -28,6 +30,9 @@ LN2: Final = float(np.log(2))
 _JSD: Final = (0.0, LN2)
 _SHARE: Final = (0.0, 1.0)
 _ENERGY_BINS: Final = 60
+_QUARTILES: Final = (0.25, 0.5, 0.75)
+_RIGID: Final = 1e-6
+"""Narrower lengths (nm) are those of constraints, of which there is no ratio of widths."""
 
 
 def slow_coordinate_metrics(comparison: Comparison) -> Findings:
@@ -143,18 +148,7 @@ def geometry_metrics(comparison: Comparison) -> Findings:
         )
     else:
         found.metrics["jsd_closest_contact"] = Metric(value=None)
-    shift_nm = np.abs(run.bond_mean_nm - reference.bond_mean_nm)
-    widths = np.divide(
-        run.bond_std_nm,
-        reference.bond_std_nm,
-        out=np.full_like(run.bond_std_nm, np.nan),
-        where=reference.bond_std_nm > 1e-6,
-    )
-    found.metrics["bond_length_shift_nm"] = _plain(shift_nm)
-    found.metrics["bond_length_width_ratio"] = _plain(widths)
-    found.metrics["angle_shift_deg"] = _plain(
-        np.degrees(np.abs(run.angle_mean - reference.angle_mean))
-    )
+    found.metrics |= _moment_metrics(comparison)
     found.arrays["bonds"] = {
         "atoms": run.bonds.T.tolist(),
         "mean_nm_reference": _listed(reference.bond_mean_nm),
@@ -170,6 +164,73 @@ def geometry_metrics(comparison: Comparison) -> Findings:
         "std_deg_run": _listed(np.degrees(run.angle_std)),
     }
     return found
+
+
+def _moment_metrics(comparison: Comparison) -> dict[str, Metric]:
+    """Return shifts and widths of bond lengths, and shifts of angles."""
+    reference, run = comparison.reference.geometry, comparison.run.geometry
+    bonds = _moments_measured(
+        comparison,
+        (reference.bond_moments, run.bond_moments),
+        start=run.bond_start_nm - reference.bond_start_nm,
+        names=("bond_length_shift_nm", "bond_length_width_ratio"),
+    )
+    angles = _moments_measured(
+        comparison,
+        (reference.angle_moments, run.angle_moments),
+        start=run.angle_start - reference.angle_start,
+        names=("angle_shift_deg", ""),
+        unit=np.degrees(1.0),
+    )
+    return bonds | {"angle_shift_deg": angles["angle_shift_deg"]}
+
+
+def _moments_measured(
+    comparison: Comparison,
+    sides: tuple[UnitSums, UnitSums],
+    *,
+    start: FloatArray,
+    names: tuple[str, str],
+    unit: float = 1.0,
+) -> dict[str, Metric]:
+    """Return the mean shift, and the mean ratio of widths, of all columns.
+
+    The means of n independent frames are normal about the reference's with its width over the root of n;
+    the mean size of that is the ideal shift.
+    """
+    reference, run = sides
+    if not reference.sums.shape[-1]:
+        return {name: Metric(value=None) for name in names}
+    width = mean_and_std(reference.total())[1]
+
+    def between(first: FloatArray, second: FloatArray, offset: FloatArray) -> FloatArray:
+        (mean, std), (other_mean, other_std) = mean_and_std(first), mean_and_std(second)
+        ratios = other_std[std > _RIGID] / std[std > _RIGID]
+        shift = unit * np.abs(other_mean + offset - mean).mean()
+        return np.array([shift, ratios.mean() if len(ratios) else np.nan])
+
+    measured = measure_all(
+        lambda of_reference, of_run: between(of_reference, of_run, start),
+        reference,
+        run,
+        names=names,
+        ideal=np.array([unit * np.sqrt(2 / np.pi / comparison.n_run_frames) * width.mean(), 1.0]),
+        bounds=dict.fromkeys(names, (0.0, np.inf)),
+        n_resamples=comparison.config.n_resamples,
+        seed=comparison.config.seed,
+    )
+    # Halves of the reference have one start.
+    floor = md_floor(
+        lambda first, second: between(first, second, np.zeros_like(start)),
+        reference,
+        seed=comparison.config.seed,
+    ).value
+    if floor is None:
+        return measured
+    return {
+        name: replace(measured[name], md_floor=finite_or_none(value))
+        for name, value in zip(names, np.broadcast_to(floor, 2), strict=True)
+    }
 
 
 def energy_metrics(
@@ -217,11 +278,7 @@ def energy_metrics(
         bounds=_JSD,
         seed=seed,
     )
-    spread = [np.subtract(*np.quantile(each, (0.75, 0.25))) for each in pooled]
-    found.metrics["energy_shift_kj_per_mol"] = Metric(
-        value=float(np.median(pooled[1]) - np.median(pooled[0]))
-    )
-    found.metrics["energy_width_ratio"] = Metric(value=finite_or_none(spread[1] / spread[0]))
+    found.metrics |= _energy_moves(usable, blocks, seed=seed)
     found.arrays["energies"] = {
         "edges_kj_per_mol": _listed(edges),
         "share_reference": _listed(counts[0].total() / len(pooled[0])),
@@ -230,6 +287,64 @@ def energy_metrics(
         "n_frames_run": len(pooled[1]),
     }
     return found
+
+
+def _energy_moves(
+    sides: list[list[FloatArray]], blocks: list[int | None], *, seed: int
+) -> dict[str, Metric]:
+    """Return the shift of the median and the ratio of the interquartile ranges.
+
+    Both sides are counted between the same 1,000 quantiles of all energies, of which resamples take
+    their quartiles; the values themselves are exact.
+    """
+    names = ("energy_shift_kj_per_mol", "energy_width_ratio")
+    pooled = [np.concatenate(each) for each in sides]
+    exact = [np.quantile(each, _QUARTILES) for each in pooled]
+    edges = np.unique(np.quantile(np.concatenate(pooled), np.linspace(0.0, 1.0, 1001)))
+    counts = [
+        histogram_counts(each, edges, block_frames=block)
+        for each, block in zip(sides, blocks, strict=True)
+    ]
+    # Below and above there is nothing.
+    counts = [UnitSums(sums=one.sums[..., 1:-1], series_idx=one.series_idx) for one in counts]
+
+    def statistic(of_reference: FloatArray, of_run: FloatArray) -> FloatArray:
+        quartiles = [_quantiles(edges, each) for each in (of_reference, of_run)]
+        return _moves(quartiles[0], quartiles[1])
+
+    total = counts[0].total()
+    draws = np.random.default_rng(seed).multinomial(
+        len(pooled[1]), total / total.sum(), size=N_DRAWS
+    )
+    ideal = np.mean([np.abs(statistic(total, one.astype(np.float64))) for one in draws], axis=0)
+    measured = measure_all(statistic, *counts, names=names, ideal=ideal, seed=seed)
+    return {
+        name: _moved(measured[name], value)
+        for name, value in zip(names, _moves(exact[0], exact[1]).tolist(), strict=True)
+    }
+
+
+def _moves(reference: FloatArray, run: FloatArray) -> FloatArray:
+    """Return the shift and the ratio of two sets of quartiles."""
+    width = reference[2] - reference[0]
+    ratio = (run[2] - run[0]) / width if width > 0 else np.nan
+    return np.array([run[1] - reference[1], ratio])
+
+
+def _quantiles(edges: FloatArray, counts: FloatArray) -> FloatArray:
+    """Return the quartiles of a histogram, even within a bin."""
+    shares = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
+    return np.interp(_QUARTILES, shares, edges)
+
+
+def _moved(metric: Metric, value: float) -> Metric:
+    """Return a metric with another value and its interval about it."""
+    if metric.value is None or not np.isfinite(value):
+        return Metric(value=finite_or_none(value))
+    ends = [
+        None if end is None else end + value - metric.value for end in (metric.low, metric.high)
+    ]
+    return replace(metric, value=float(value), low=ends[0], high=ends[1])
 
 
 def torsion_labels(molecule: Molecule, torsions: IntArray) -> list[str]:
@@ -290,11 +405,6 @@ def _guarded(statistic: Statistic, n: int) -> Statistic:
             return np.full(n, np.nan)
 
     return guarded
-
-
-def _plain(values: FloatArray) -> Metric:
-    known = values[np.isfinite(values)]
-    return Metric(value=float(known.mean()) if len(known) else None)
 
 
 def _listed(values: NDArray[Any]) -> list[float | None]:

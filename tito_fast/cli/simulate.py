@@ -84,10 +84,11 @@ def simulate(
     The same command again goes on where it stopped; with more time or replicas it extends the run.
     """
     from tito_fast.cli.md_progress import ProgressDisplay  # noqa: PLC0415  beside the others
-    from tito_fast.data.readers import ReadOptions, read_molecule  # noqa: PLC0415  imports RDKit
+    from tito_fast.data.readers import ReadOptions  # noqa: PLC0415  imports RDKit
     from tito_fast.data.run_directory import folder_name  # noqa: PLC0415  beside the others
     from tito_fast.md.config import SimulationConfig  # noqa: PLC0415  as above
     from tito_fast.md.presets import preset_of  # noqa: PLC0415  as above
+    from tito_fast.md.repair import read_complete  # noqa: PLC0415  as above
     from tito_fast.md.simulation import simulate as simulate_all  # noqa: PLC0415  as above
     from tito_fast.units import parse_time  # noqa: PLC0415  beside the others
 
@@ -115,7 +116,7 @@ def simulate(
     if name is not None and len(inputs) > 1:
         raise ValueError(f"name: expected one input to name, got {len(inputs)} inputs")
     options = ReadOptions(name=name, smiles_template=smiles, add_hydrogens=add_hydrogens)
-    molecules = [read_molecule(text, options=options) for text in inputs]
+    molecules = [read_complete(text, options=options) for text in inputs]
     for molecule in molecules:
         for note in molecule.notes:
             typer.echo(f"{molecule.name}: {note}", err=True)

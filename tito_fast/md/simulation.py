@@ -12,6 +12,7 @@ from tito_fast.md.crew import n_cores, work_off
 from tito_fast.md.molecule_simulation import MoleculeSimulation, SimulationResult
 from tito_fast.md.openmm_import import import_openmm
 from tito_fast.md.progress import Board, SimulationProgress
+from tito_fast.md.repair import read_complete
 
 
 def simulate(
@@ -28,7 +29,8 @@ def simulate(
     Parameters
     ----------
     inputs : str, path or Molecule, or several
-        SMILES, peptide sequence, PDB or SDF file (:func:`tito_fast.read_molecule`).
+        SMILES, peptide sequence, PDB or SDF file (:func:`tito_fast.read_molecule`); a peptide's PDB file that
+        lacks atoms is completed by PDBFixer, and the molecule's notes say by which.
     config : SimulationConfig
     out : path
         Directory of the run; with several inputs each molecule has a sub-directory of its name.
@@ -65,7 +67,10 @@ def simulate(
     """
     import_openmm()
     check_platform(config.platform)
-    molecules = read_molecules(inputs)
+    many = [inputs] if isinstance(inputs, str | Path | Molecule) else list(inputs)
+    molecules = read_molecules(
+        [each if isinstance(each, Molecule) else read_complete(each) for each in many]
+    )
     if config.init_from is not None and len(molecules) > 1:
         raise ValueError(
             f"init_from: expected samples of one molecule, got {len(molecules)} molecules"

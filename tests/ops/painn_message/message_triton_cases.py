@@ -107,7 +107,7 @@ def check_precision(
 
 
 def ring_case(n_molecules_of_64: int, *sizes: int, width: int = 32, **options: object) -> Case:
-    """Return molecules of 64 atoms with 256 edges each, to neighbors on a ring, then complete ones of ``sizes``.
+    """Return molecules of 64 atoms with 128 edges each, to neighbors on a ring, then complete ones of ``sizes``.
 
     Atoms and edges of the former fill tiles of 64 rows.
     """
@@ -115,7 +115,7 @@ def ring_case(n_molecules_of_64: int, *sizes: int, width: int = 32, **options: o
     graph = case.graph
     apart = (graph.source - graph.receiver).abs()
     is_ring = graph.receiver < 64 * n_molecules_of_64
-    keep = ~is_ring | (apart <= 2) | (apart >= 62)
+    keep = ~is_ring | (apart == 1) | (apart == 63)
     return subgraph(case, keep)
 
 

@@ -101,7 +101,7 @@ def test_packed_weights_change_no_bit(triton_device):
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp32"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_each_precision_is_within_its_bound(triton_device, width, precision):
-    case = make_case(2, 9, 1, width=width)
+    case = make_case(2, 7, 1, width=width)
     exact = case.to(torch.float64).run("reference")
     check_precision(results_of(case, triton_device, precision), exact, precision, rounds=True)
 
@@ -206,8 +206,10 @@ def test_any_number_of_programs_gives_the_same_bits(triton_device, monkeypatch, 
     assert all(map(torch.equal, results_of(case, triton_device), expected))
 
 
-@pytest.mark.parametrize("precision", ["ieee", "bf16"])
-@pytest.mark.parametrize(("has_vectors", "width"), [(True, 32), (False, 32), (True, 64)])
+@pytest.mark.parametrize(
+    ("has_vectors", "width", "precision"),
+    [(True, 32, "ieee"), (True, 32, "bf16"), (False, 32, "ieee"), (True, 64, "ieee")],
+)
 def test_batch_equals_loop(triton_device, has_vectors, width, precision):
     # In the interpreter a row's rounding depends on its place in a tile: there, molecules begin where tiles do.
     if triton_device.type == "cuda":

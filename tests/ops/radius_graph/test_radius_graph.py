@@ -1,8 +1,5 @@
 import itertools
 import math
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -12,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tito_fast._extension import build_info
 from tito_fast.ops import radius_graph
 from tito_fast.ops.radius_graph.reference import radius_graph_reference
 from tito_fast.testing.tolerance import check_against_reference
@@ -24,7 +20,6 @@ TRICLINIC = [[4.5, 0.0, 0.0], [1.5, 4.0, 0.0], [-1.0, 1.25, 5.0]]
 # Half the heights are below the cutoff: pairs repeat, and atoms see themselves.
 SMALL = [[1.25, 0.25, 0.0], [0.0, 1.5, -0.25], [0.5, 0.0, 2.5]]
 BOXES = {"open": None, "cubic": CUBIC, "triclinic": TRICLINIC, "small": SMALL}
-ISAS = ["baseline", "avx2", "avx512", "avx512bf16"]
 
 
 def make_case(sizes, *, dtype=torch.float32, box=None, spread=1.5, seed=0):
@@ -467,33 +462,6 @@ def test_deterministic_with_any_number_of_threads(restore_threads, box):
         torch.set_num_threads(n_threads)
         assert bytes_of(run(case)) == bytes_of(one)
         assert torch.equal(gradients(case), one_grad)
-
-
-@pytest.mark.parametrize("isa", ISAS)
-def test_every_instruction_set_gives_the_same_bits(isa, tmp_path):
-    if ISAS.index(isa) > ISAS.index(build_info()["best_isa"]):
-        pytest.skip(f"this machine has no {isa}")
-    cases = [
-        make_case(sizes, dtype=dtype, box=box, spread=spread)
-        for dtype in (torch.float32, torch.float64)
-        for box in (None, TRICLINIC, SMALL)
-        for sizes, spread in (([1, 63, 0, 129], 1.5), ([700], 4.0))
-    ]
-    torch.save([vars(case) for case in cases], tmp_path / "cases.pt")
-    script = (
-        "import sys, torch; from tito_fast.ops import radius_graph\n"
-        "from tito_fast._extension import build_info; assert build_info()['isa'] == sys.argv[2]\n"
-        "cases = torch.load(sys.argv[1] + '/cases.pt')\n"
-        f"graphs = [radius_graph(**case, cutoff={CUTOFF}, backend='native') for case in cases]\n"
-        "torch.save([tuple(graph) for graph in graphs], sys.argv[1] + '/graphs.pt')\n"
-    )
-    subprocess.run(  # noqa: S603, our own interpreter
-        [sys.executable, "-P", "-c", script, str(tmp_path), isa],
-        env=os.environ | {"TITO_FAST_ISA": isa},
-        check=True,
-    )
-    for graph, case in zip(torch.load(tmp_path / "graphs.pt"), cases, strict=True):
-        assert bytes_of(graph) == bytes_of(run(case))
 
 
 @pytest.mark.parametrize("capacity", [None, 50])
