@@ -1,5 +1,7 @@
 """Pairs superposed and mirrored: what they keep, what they change, and what goes with them."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ def drawn_with(make_config, *, use=TRAIN_USE, part=None, **data):
 
 def rows_of(drawn):
     ptr = drawn.batch.batch_ptr
-    return [slice(int(a), int(b)) for a, b in zip(ptr, ptr[1:], strict=False)]
+    return [slice(int(a), int(b)) for a, b in pairwise(ptr)]
 
 
 def test_superposed_pairs_differ_by_a_proper_rotation_that_cannot_be_bettered(make_config):

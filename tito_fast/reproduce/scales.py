@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from tito_fast.flows.noise_schedule import NoiseScheduleName
+from tito_fast.types import NoiseScheduleName
 
 Scale = Literal["quick", "default", "paper"]
 SCALES: Final[tuple[Scale, ...]] = get_args(Scale)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal, get_args
 
-from tito_fast.flows.noise_schedule import NoiseSchedule, NoiseScheduleName
+from tito_fast.flows.noise_schedule import NoiseSchedule
+from tito_fast.types import NoiseScheduleName
 from tito_fast.validation import check_at_least, check_choice, check_positive
 
 StateKind = Literal["equilibrium", "ito", "bopito"]
