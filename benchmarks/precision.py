@@ -126,7 +126,6 @@ class States:
     @torch.no_grad()
     def velocity(self, model: TitoModel, mode: Mode) -> Tensor:
         dtype = model.dtype
-        vectors = torch.zeros(self.batch.n_atoms, 3, model.config.n_features, dtype=dtype)
         with ExitStack() as contexts:
             contexts.enter_context(forward_precision(mode.precision, model.device))
             contexts.enter_context(mode.products_context())
@@ -138,7 +137,8 @@ class States:
                 self.x_t.to(dtype),
                 self.flow_time.to(dtype),
                 self.lag_time_ps.to(dtype),
-                vectors=vectors,
+                # The shipped model's condition hands them over.
+                vectors=None,
             ).double()
 
 

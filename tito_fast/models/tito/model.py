@@ -15,6 +15,7 @@ from tito_fast.models.tito import eager, native, native_network, reference, trit
 from tito_fast.models.tito.config import ModelInfo, TitoConfig
 from tito_fast.models.tito.network import TitoNetwork, initialize
 from tito_fast.models.tito.step import StepNoise, StepSettings
+from tito_fast.ops import center
 from tito_fast.types import BACKENDS, Backend, Objective
 from tito_fast.units import format_time
 from tito_fast.validation import check_choice, check_shape
@@ -200,6 +201,7 @@ class TitoModel:
             raise ValueError("scaled_positions: expected the state at t for this model, got None")
         else:
             check_shape("scaled_positions", scaled_positions, (batch.n_atoms, 3))
+            scaled_positions = self._as_displaced_from(prepared, scaled_positions)
         if config.lag_in == "condition":
             if lag_time_ps is not None:
                 check_shape("lag_time_ps", lag_time_ps, (batch.n_molecules,))
@@ -403,13 +405,19 @@ class TitoModel:
         return step(
             self.network,
             prepared.tables,
-            scaled_positions,
+            self._as_displaced_from(prepared, scaled_positions),
             lag_encoding=lag_encoding,
             time_encodings=time_encodings,
             molecule_encodings=molecule_encodings,
             noise=noise,
             settings=settings,
         )
+
+    def _as_displaced_from(self, prepared: Prepared, scaled_positions: Tensor) -> Tensor:
+        """Return the state centered, as interpolants are, where the network reads its displacement from them."""
+        if not self.config.has_displacement:
+            return scaled_positions
+        return center(scaled_positions, batch_ptr=prepared.batch.batch_ptr)
 
     def _encoded_times(self, settings: StepSettings, like: Tensor) -> Tensor:
         """Return the encodings of the flow times of a step, (n_evaluations, F); brought to the device once."""
