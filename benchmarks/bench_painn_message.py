@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.systems import System, sgemm_gflops
-from tito_fast.models.tito import eager
+from tito_fast.models.tito import eager_layers
 from tito_fast.models.tito.eager_blocks import pair_encoding
 from tito_fast.models.tito.eager_tiles import make_tiles, tile_geometry
 from tito_fast.models.tito.eager_weights import CROSS, DIRECTION, EDGES, GATE, SCALARS
 from tito_fast.models.tito.eager_weights import message_weights as eager_weights
-from tito_fast.models.tito.layers import Message, Mlp
+from tito_fast.models.tito.layers import LayerShape, Message, Mlp
 from tito_fast.ops import message_graph, painn_message
 from tito_fast.ops.mlp_parameters import MlpParameters
 from tito_fast.ops.painn_message.reference import painn_message_reference
@@ -70,7 +70,7 @@ class Inputs:
         self.vec_saturated = vec / (1 + dist).unsqueeze(1)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.message = Message(width, n_reduced_features=None, distance_length=LENGTH)
+            self.message = Message(LayerShape(width, None, LENGTH))
         self.message.to(dtype)
         self.features = [
             torch.randn(*shape, width, generator=generator).to(dtype).requires_grad_()
@@ -118,15 +118,15 @@ def _dense_tiles(inputs: Inputs) -> Callable[[], Sequence[Tensor]]:
         # The diagonal's edges are any: their filters are zero.
         edges = edge_features[rows].split(sizes)
         work = [
-            eager._Work(
+            eager_layers.Work(
                 tile,
                 geometry,
                 pair_encoding(geometry.pair_dist, n_features=inputs.width, length=LENGTH),
             )
             for tile, geometry in zip(tiles, geometries, strict=True)
         ]
-        shares = [eager._edge_share(weights, tile_edges) for tile_edges in edges]
-        sums = eager._sums(weights, work, scalars, vectors, shares, owns_shares=False)
+        shares = [eager_layers.edge_share_of(weights, tile_edges) for tile_edges in edges]
+        sums = eager_layers.message_sums(weights, work, scalars, vectors, shares, owns_shares=False)
         return (
             torch.cat([each.scalars for each in sums]),
             torch.cat([each.vectors for each in sums]),

@@ -19,7 +19,7 @@ from benchmarks.gpu_report_cases import Case, Check, Lab, Result, relative_error
 from benchmarks.gpu_report_timing import Timing
 from benchmarks.precision_products import RoundedProducts
 from tito_fast import ops
-from tito_fast.models.tito.layers import Message, Mlp
+from tito_fast.models.tito.layers import LayerShape, Message, Mlp
 from tito_fast.ops import MlpParameters
 
 LENGTH = 10.0
@@ -110,7 +110,7 @@ def message_work(draw: Draw, n: int, b: int, width: int) -> Work:
     dist = vec.norm(dim=1)
     pair_dist = dist[graph.pair_edges[:, 0]].requires_grad_()
     vec_saturated = (vec / (1 + dist).unsqueeze(1)).requires_grad_()
-    message = draw.module(Message(width, n_reduced_features=None, distance_length=LENGTH))
+    message = draw.module(Message(LayerShape(width, None, LENGTH)))
     scalars, vectors = draw.normal(n * b, width, leaf=True), draw.normal(n * b, 3, width, leaf=True)
     n_edges = graph.source.shape[0]
     edge_features = draw.normal(n_edges, width, leaf=True)

@@ -92,14 +92,14 @@ class RoundedProducts(TorchDispatchMode):
 @contextmanager
 def edges_in_bf16() -> Iterator[None]:
     """Let ``eager`` keep the features of edges in bf16 between layers, as ``triton`` does in that precision."""
-    plain = eager._add_edges
+    plain = eager.add_edges
 
     def rounded(message, edges, sums, *, owns_edges):
         del owns_edges
         new = plain(message, [to_bf16(each) for each in edges], sums, owns_edges=True)
         return [to_bf16(each) for each in new]
 
-    with mock.patch.object(eager, "_add_edges", rounded):
+    with mock.patch.object(eager, "add_edges", rounded):
         yield
 
 

@@ -97,11 +97,11 @@ def test_edges_are_kept_in_bf16():
         return [each + each.abs() / 3 for each in edges]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eager, "_add_edges", spy)
+        patch.setattr(eager, "add_edges", spy)
         with emulated("bf16"):
             edges = [torch.randn(5, 4, generator=torch.Generator().manual_seed(0))]
-            (new,) = eager._add_edges(None, edges, [], owns_edges=False)
-        assert eager._add_edges is spy
+            (new,) = eager.add_edges(None, edges, [], owns_edges=False)
+        assert eager.add_edges is spy
     assert torch.equal(kept[0], edges[0].bfloat16().float())
     assert torch.equal(new, new.bfloat16().float())
     assert not torch.equal(edges[0], kept[0])
