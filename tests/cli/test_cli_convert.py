@@ -59,6 +59,9 @@ def test_ckpt_is_never_overwritten(ckpt):
         (("--units", "mdqm9", "--elements", "H"), "elements: expected none with units mdqm9"),
         (("--units", "1", "--elements", "H,"), "elements: expected symbols such as"),
         (("--units", "1", "--elements", ""), "elements: expected symbols such as"),
+        (("--units", "1", "--part", "both"), "part: expected one of"),
+        (("--units", "1", "--part", "dynamic"), "part: expected None for a model that is not"),
+        (("--units", "1", "--weights", "best"), "weights: expected one of"),
     ],
 )
 def test_bad_options_leave_nothing(ckpt, tmp_path, arguments, message):

@@ -1,9 +1,11 @@
 """``tito-fast convert``: a released checkpoint becomes a model file of ours."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
+
+from tito_fast.validation import check_choice
 
 
 def convert(
@@ -19,13 +21,22 @@ def convert(
         str | None,
         typer.Option(help="With units in nm: elements it was trained on, as H,C,N. Default: any."),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Of a BoPITO checkpoint with both networks: dynamic or equilibrium."),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(help="Of a checkpoint of ITO or BoPITO: average (moving average) or last."),
+    ] = "average",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace DESTINATION if it is there.")
     ] = False,
 ) -> None:
-    """Convert a released TITO checkpoint to safetensors with all that is needed to use it."""
+    """Convert a checkpoint of TITO's, ITO's or BoPITO's code to safetensors with all that is needed to use it."""
     # Here, for torch takes seconds to import and --help should not.
     from tito_fast.models.checkpoint import model_hash  # noqa: PLC0415
+    from tito_fast.models.diffusion_checkpoint import PARTS, WEIGHTS, Part, Weights  # noqa: PLC0415
     from tito_fast.models.load import is_released_format, load_model, save_model  # noqa: PLC0415
     from tito_fast.models.tito.network import count_parameters  # noqa: PLC0415
 
@@ -39,8 +50,17 @@ def convert(
         raise ValueError(
             f"source: expected a released checkpoint, got {source}, which needs no conversion"
         )
-    parts = None if elements is None else [part.strip() for part in elements.split(",")]
-    model = load_model(source, units=units, elements=parts)
+    check_choice("weights", weights, WEIGHTS)
+    if part is not None:
+        check_choice("part", part, PARTS)
+    symbols = None if elements is None else [symbol.strip() for symbol in elements.split(",")]
+    model = load_model(
+        source,
+        units=units,
+        elements=symbols,
+        part=cast("Part | None", part),
+        weights=cast("Weights", weights),
+    )
     save_model(model, destination)
     config, info = model.config, model.info
     typer.echo(
