@@ -129,7 +129,7 @@ PRINZ_SCALES: Final[dict[Scale, PrinzScale]] = {
             learning_rate=1e-2,
             is_rate_falling=True,
             n_draws=24,
-            n_prior_steps=3000,
+            n_prior_steps=12_000,
             n_prior_draws=32,
             n_prior_samples=100_000,
             n_starts=2048,
@@ -141,7 +141,7 @@ PRINZ_SCALES: Final[dict[Scale, PrinzScale]] = {
             n_trajectories_bopito=(10, 30, 100),
             n_trajectories_ito=(10, 30, 100, 300, 1000),
             decay=0.994,
-            n_steps=2000,
+            n_steps=6000,
             n_ks_samples=20_000,
         ),
         data=DataSizes(
