@@ -90,7 +90,7 @@ def test_lags_are_cycled_and_a_short_one_warns(sample, tmp_path):
         ({"n-steps": 0}, "n_steps: expected at least 1, got 0"),
         (
             {"solver": "dopri5"},
-            "solver: expected one of euler, midpoint, heun, rk4, ab2, got 'dopri5'",
+            "solver: expected one of euler, midpoint, heun, rk4, ab2, ddpm, dpm-solver++, got 'dopri5'",
         ),
         ({"backend": "triton"}, "backend='triton': expected 32, 64, 128 features, got"),
         ({"device": "cuda:99"}, "device: expected one of"),

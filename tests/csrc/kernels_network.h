@@ -34,7 +34,11 @@ class NetworkWeights {
     if (shape.hands_over_vectors) {
       view.condition_gate = mlp(n, n, n);
       view.condition_v = random(std::int64_t{n} * n);
-      if (has_displacement) view.displacement = random(n);
+      if (has_displacement) {
+        // Positions feed back through it, and through weights of size one they would overflow.
+        view.displacement = random(n);
+        for (T& value : arrays_.back()) value *= T(1e-6);
+      }
     }
     view.combine = mlp((1 + shape.n_encodings) * n, n, n);
     view.model_layers = model_layers_.data();

@@ -100,7 +100,7 @@ def test_models_hold_the_averaged_weights_and_the_facts_of_the_data(make_config)
     assert not torch.equal(
         average["velocity.readout.v.weight"], state["network"]["velocity.readout.v.weight"]
     )
-    assert model.config == config.model
+    assert model.config == config.model.network
     info = model.info
     assert info.elements is not None
     assert set(info.elements) <= {1, 6, 7, 8, 9}
@@ -286,7 +286,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_from_the_last_state(
         with pytest.raises(OSError, match=r"cannot be written: .*state, of step 3, is kept"):
             train(config, on_step=fill)
     assert read_state(config)["step"] == 3
-    assert load_model(f"{config.out}/last.safetensors").config == config.model
+    assert load_model(f"{config.out}/last.safetensors").config == config.model.network
     train(config)
     assert_same_run(whole, config)
 
@@ -312,7 +312,7 @@ def test_a_missing_tensorboard_is_told_with_its_extra(make_config, monkeypatch, 
 def test_fine_tuning_starts_from_the_weights_and_facts_of_a_model(make_config, tmp_path):
     info = ModelInfo(length_unit_nm=0.3, elements=(6, 17), bond_types=(0, 1), formal_charges=(1,))
     config = make_config(n_steps=1, init_from=str(tmp_path / "start.safetensors"))
-    start = TitoModel.create(config.model, info, seed=9)
+    start = TitoModel.create(config.model.network, info, seed=9)
     save_model(start, config.init_from)
     tiny = make_config(n_steps=1, init_from=config.init_from, optimizer={"learning_rate": 1e-12})
     model = load_model(train(tiny).model_path)
