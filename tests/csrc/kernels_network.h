@@ -33,12 +33,10 @@ class NetworkWeights {
     if (shape.n_embedding_layers > 0) view.condition_readout = mlp(n, n, n);
     if (shape.hands_over_vectors) {
       view.condition_gate = mlp(n, n, n);
-      view.condition_v = random(std::int64_t{n} * n);
-      if (has_displacement) {
-        // Positions feed back through it, and through weights of size one they would overflow.
-        view.displacement = random(n);
-        for (T& value : arrays_.back()) value *= T(1e-6);
-      }
+      // Vectors are not normalized, so through weights of size one they would overflow, and
+      // positions feed back through the displacement.
+      view.condition_v = random(std::int64_t{n} * n, T(1e-6));
+      if (has_displacement) view.displacement = random(n, T(1e-12));
     }
     view.combine = mlp((1 + shape.n_encodings) * n, n, n);
     view.model_layers = model_layers_.data();
@@ -49,8 +47,9 @@ class NetworkWeights {
   tito_fast::TitoWeights<T> view{};
 
  private:
-  const T* random(std::int64_t n) {
+  const T* random(std::int64_t n, T scale = 1) {
     arrays_.push_back(Array<T>::random(n));
+    for (T& value : arrays_.back()) value *= scale;
     return arrays_.back().data();
   }
 

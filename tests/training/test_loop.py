@@ -334,7 +334,7 @@ def test_fine_tuning_starts_from_the_weights_and_facts_of_a_model(make_config, t
 )
 def test_fine_tuning_another_model_is_refused(make_config, tmp_path, settings, message):
     path = str(tmp_path / "start.safetensors")
-    model = TitoModel.create(make_config().model, ModelInfo(length_unit_nm=0.3), seed=0)
+    model = TitoModel.create(make_config().model.network, ModelInfo(length_unit_nm=0.3), seed=0)
     save_model(model, path)
     with pytest.raises(ValueError, match=message):
         train(make_config(init_from=path, **settings))
