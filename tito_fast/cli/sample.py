@@ -41,12 +41,14 @@ def sample(
     ] = None,
     ode_steps: Annotated[
         int | None,
-        typer.Option(help="Solver steps in one rollout step; by default 20, of noise models 50."),
+        typer.Option(
+            help="Solver steps in one rollout step; by default 10 of ab2, 20, of noise models 50."
+        ),
     ] = None,
     solver: Annotated[
         str | None,
         typer.Option(
-            help="euler, midpoint, heun, rk4 or ab2; for noise models ddpm or dpm-solver++."
+            help="euler, midpoint, heun, rk4 or ab2; for noise models ddpm or dpm-solver++. Default: by model."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="All noise follows from it.")] = 0,

@@ -38,11 +38,12 @@ class RolloutConfig:
     n_replicas : int
         Independent copies of each molecule.
     n_ode_steps : int or None
-        Solver steps in one rollout step, uniform in flow time or in the diffusion step; None: 20, and 50 for a
-        model that predicts noise.
+        Solver steps in one rollout step, uniform in flow time or in the diffusion step; None: 10 with the
+        default ``ab2``, 20 with other solvers, and 50 for a model that predicts noise.
     solver : str or None
         Name in ``tito_fast.solvers.SOLVERS``, or ``DIFFUSION_SOLVERS`` for a model that predicts noise; None:
-        ``euler``, and ``dpm-solver++``.
+        ``ab2`` for a field without noise (vectors start at zero or with the condition's), ``euler`` else, and
+        ``dpm-solver++``.
     seed : int
         All noise follows from it; 0 to 2**64 - 1.
     temperature_k : float or None
