@@ -21,7 +21,9 @@ from tito_fast.data.molecule import Molecule
 
 
 def pytest_collection_modifyitems(items):
-    """Skip GPU tests, visibly, where there is no GPU."""
+    """Run slow files first, so that no process is left with them; skip GPU tests, visibly, where there is no GPU."""
+    slow = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: item.path not in slow)
     if torch.cuda.is_available():
         return
     for item in items:

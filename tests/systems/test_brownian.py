@@ -149,7 +149,7 @@ def test_every_instruction_set_gives_the_same_bits():
     sets = sets[: sets.index(str(build_info()["best_isa"])) + 1]
     digests = {
         subprocess.run(  # noqa: S603  our own program
-            [sys.executable, "-c", _DIGEST],
+            [sys.executable, "-P", "-c", _DIGEST],
             env={**os.environ, "TITO_FAST_ISA": name},
             capture_output=True,
             text=True,
