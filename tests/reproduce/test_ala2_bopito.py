@@ -120,7 +120,7 @@ def test_lags_above_the_longest_are_nested_and_long():
     [
         ({"n_trajectories": 1}, "data: expected several trajectories of alanine dipeptide .*, got 1"),
         (
-            {"molecule": alanine_dipeptide(NUMBERS[:4] + (8, 6) + NUMBERS[6:])},
+            {"molecule": alanine_dipeptide((*NUMBERS[:4], 8, 6, *NUMBERS[6:]))},
             "data: expected several trajectories of alanine dipeptide .*, got 0",
         ),
         ({"n_frames": 65}, "data: expected 2 windows of 30 ps and two held-back parts .* 2 and 1"),

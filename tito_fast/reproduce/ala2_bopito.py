@@ -29,6 +29,7 @@ SHORT_SHARE: Final = 0.05
 
 _SAMPLES_PER_CHUNK: Final = 128
 _KINDS: Final = ("ito", "bopito")
+_Lists = dict[str, dict[str, list[list[float]]]]
 
 
 def ranges_of(lags_ps: Sequence[float], max_lag_ps: float) -> dict[str, NDArray[np.bool_]]:
@@ -53,8 +54,8 @@ def run_ala2_bopito(
 ) -> dict[str, Any]:
     """Return the results of ``ala2-bopito``.
 
-    Per seed one equilibrium model of all frames that are not held back, and for each number of windows, drawn at random,
-    an ITO and a BoPITO model. Correlations are those of samples from held-back frames: one step of BoPITO at any
+    Per seed one equilibrium model of all frames that are not held back, and for each number of windows, drawn at
+    random, an ITO and a BoPITO model. Correlations are those of samples from held-back frames: one step of BoPITO at any
     lag, several of ITO beyond its longest lag.
 
     Parameters
@@ -81,10 +82,8 @@ def run_ala2_bopito(
     lags = ala2.whole_lags(scale.lags_ps)
     reference = _reference(ala2, scale)
     md = np.asarray(reference["correlation"])
-    found: dict[str, dict[str, list[list[float]]]] = {
-        kind: {str(number): [] for number in scale.n_windows} for kind in _KINDS
-    }
-    spread = {kind: {str(number): [] for number in scale.n_windows} for kind in _KINDS}
+    found: _Lists = {kind: {str(number): [] for number in scale.n_windows} for kind in _KINDS}
+    spread: _Lists = {kind: {str(number): [] for number in scale.n_windows} for kind in _KINDS}
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             models = _Models(ala2, scale, seed, Path(folder))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -158,7 +159,7 @@ def is_alanine_dipeptide(molecule: Molecule) -> bool:
     if tuple(sorted(numbers)) != _ATOMIC_NUMBERS:
         return False
     bonds = {(int(i), int(j)) for i, j in np.asarray(molecule.bond_index).T}
-    is_chain = all((a, b) in bonds or (b, a) in bonds for a, b in zip(PHI, PHI[1:], strict=False))
+    is_chain = all((a, b) in bonds or (b, a) in bonds for a, b in pairwise(PHI))
     return is_chain and tuple(numbers[atom] for atom in PHI) == _PHI_ELEMENTS
 
 
