@@ -55,8 +55,8 @@ def run_ala2_bopito(
     """Return the results of ``ala2-bopito``.
 
     Per seed one equilibrium model of all frames that are not held back, and for each number of windows, drawn at
-    random, an ITO and a BoPITO model. Correlations are those of samples from held-back frames: one step of BoPITO at any
-    lag, several of ITO beyond its longest lag.
+    random, an ITO and a BoPITO model. Correlations are those of samples from held-back frames: one step of BoPITO
+    at any lag, several of ITO beyond its longest lag.
 
     Parameters
     ----------
