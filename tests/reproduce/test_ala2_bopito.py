@@ -119,6 +119,7 @@ def test_the_correlation_of_pairs_is_that_of_the_process():
 def test_lags_above_the_longest_are_nested_and_long():
     assert nested_lags(10.0, 10.0) == (10.0,)
     assert nested_lags(25.0, 10.0) == (5.0, 10.0, 10.0)
+    assert nested_lags(1.1, 0.1) == pytest.approx(11 * (0.1,))
     ranges = ranges_of((50.0, 51.0, 1000.0, 1001.0), 1000.0)
     assert [np.flatnonzero(chosen).tolist() for chosen in ranges.values()] == [[0], [1, 2], [3]]
 

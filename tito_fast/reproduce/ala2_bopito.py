@@ -45,7 +45,8 @@ def ranges_of(lags_ps: Sequence[float], max_lag_ps: float) -> dict[str, NDArray[
 
 def nested_lags(lag_ps: float, max_lag_ps: float) -> tuple[float, ...]:
     """Return the steps that a model with a longest lag takes: what is left over, then the longest."""
-    n_longest = math.ceil(lag_ps / max_lag_ps) - 1
+    # Rounded, for 1.1 / 0.1 is a little above 11.
+    n_longest = math.ceil(round(lag_ps / max_lag_ps, 6)) - 1
     return (lag_ps - n_longest * max_lag_ps,) + n_longest * (max_lag_ps,)
 
 
