@@ -203,12 +203,12 @@ def _ala2(results: dict[str, Any]) -> Figure:
     left.fill_between(lags, md["low"], md["high"], color="0.85", label="MD, 95 %")
     left.plot(lags, md["correlation"], color="k", label="MD, held back")
     for kind, color, label in (("ito", _ITO, "ITO"), ("bopito", _BOPITO, "BoPITO")):
-        for (number, values), style in zip(
-            results["correlations"][kind].items(), (":", "--", "-", "-.", "-"), strict=False
-        ):
+        of_kind = results["correlations"][kind]
+        widths = np.linspace(0.6, 1.8, len(of_kind))
+        for (number, values), width in zip(of_kind.items(), widths, strict=True):
             name = f"{label}, {number} trajectories"
             mean = np.mean(values, axis=0)
-            left.plot(lags, mean, style, color=color, marker="o", markersize=3, label=name)
+            left.plot(lags, mean, "o-", color=color, linewidth=width, markersize=3, label=name)
     left.set(xlabel="lag / ps", ylabel="C of phi")
     _name_ticks(left, lags)
     left.legend(fontsize=7)
