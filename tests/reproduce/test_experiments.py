@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tito_fast.reproduce.experiments import EXPERIMENTS, draw_reproduction, reproduce
+from tito_fast.reproduce.experiments import draw_reproduction, reproduce
 
 KEYS = {
     "prinz-bopito": {"correlations", "mean_errors", "factors", "equilibrium", "ranges"},
@@ -11,7 +11,7 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", KEYS)
 def test_an_experiment_leaves_numbers_a_figure_and_a_table(experiment, tmp_path):
     said = []
     result = reproduce(experiment, tmp_path, scale="quick", seeds=(0, 1), say=said.append)
@@ -38,6 +38,7 @@ def test_numbers_of_another_version_are_not_drawn(tmp_path):
         ({"experiment": "ala3"}, "experiment: expected one of prinz-data, .*, got 'ala3'"),
         ({"scale": "huge"}, "scale: expected one of quick, default, paper, got 'huge'"),
         ({"seeds": ()}, "seeds: expected different numbers of zero or more, got none"),
+        ({"data": "store"}, "data: expected none for prinz-data, got store"),
         ({"seeds": (1, 1)}, "seeds: expected different numbers of zero or more, got 1, 1"),
     ],
 )

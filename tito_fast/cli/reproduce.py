@@ -16,6 +16,9 @@ _Scale = Annotated[
 ]
 _Seeds = Annotated[str, typer.Option(help="Numbers with commas between, one model of each.")]
 _Out = Annotated[Path, typer.Option(help="Folder for the JSON file and the PNG.")]
+_Data = Annotated[
+    Path | None, typer.Option(help="Store with several trajectories of alanine dipeptide.")
+]
 _SEEDS = "0,1,2,3,4"
 
 
@@ -37,7 +40,15 @@ def prinz_interpolate(*, scale: _Scale = "default", seeds: _Seeds = _SEEDS, out:
     _run("prinz-interpolate", scale, seeds, out)
 
 
-def _run(experiment: str, scale: str, seeds: str, out: Path) -> None:
+@app.command("ala2-bopito")
+def ala2_bopito(
+    *, data: _Data = None, scale: _Scale = "default", seeds: _Seeds = "0", out: _Out
+) -> None:
+    """Compare correlations of phi of ITO and BoPITO over the number of trajectories of a store."""
+    _run("ala2-bopito", scale, seeds, out, data=data)
+
+
+def _run(experiment: str, scale: str, seeds: str, out: Path, *, data: Path | None = None) -> None:
     # Here, for torch takes seconds to import and --help should not.
     from tito_fast.reproduce.experiments import reproduce  # noqa: PLC0415
 
@@ -46,6 +57,7 @@ def _run(experiment: str, scale: str, seeds: str, out: Path) -> None:
         out,
         scale=scale,
         seeds=_numbers(seeds),
+        data=data,
         say=lambda sentence: typer.echo(sentence, err=True),
     )
     typer.echo(result.table)

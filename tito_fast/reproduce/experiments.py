@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from tito_fast.data.writers.disk import replace_file
+from tito_fast.reproduce.ala2_bopito import run_ala2_bopito
 from tito_fast.reproduce.prinz import Say
 from tito_fast.reproduce.prinz_bopito import run_prinz_bopito
 from tito_fast.reproduce.prinz_data import run_prinz_data
 from tito_fast.reproduce.prinz_interpolate import run_prinz_interpolate
 from tito_fast.reproduce.scales import PRINZ_SCALES, SCALES, PrinzScale, Scale
+from tito_fast.reproduce.scales_ala2 import ALA2_SCALES
 from tito_fast.reproduce.tables import table_of
 from tito_fast.validation import check_choice
 
-Experiment = Literal["prinz-data", "prinz-bopito", "prinz-interpolate"]
+Experiment = Literal["prinz-data", "prinz-bopito", "prinz-interpolate", "ala2-bopito"]
 EXPERIMENTS: Final[tuple[Experiment, ...]] = get_args(Experiment)
 RESULTS_VERSION: Final = 1
 DEFAULT_SEEDS: Final = (0, 1, 2, 3, 4)
@@ -55,19 +57,22 @@ def reproduce(
     *,
     scale: str = "default",
     seeds: Sequence[int] = DEFAULT_SEEDS,
+    data: str | Path | None = None,
     say: Say | None = None,
 ) -> Reproduction:
     """Run a published experiment and write ``<experiment>.json`` and ``<experiment>.png`` into a folder.
 
     Parameters
     ----------
-    experiment : "prinz-data" | "prinz-bopito" | "prinz-interpolate"
+    experiment : "prinz-data" | "prinz-bopito" | "prinz-interpolate" | "ala2-bopito"
     out : path
         Made if it is not there; files of these names are replaced.
     scale : "quick" | "default" | "paper"
         Seconds, for tests; minutes on two cores; the published sizes, for days.
     seeds : sequence of int
         Zero or more, all different. Models of different seeds have data, starts and noise of their own.
+    data : path or None
+        Store with trajectories of alanine dipeptide, for ``ala2-bopito`` alone.
     say : callable or None
         Gets a sentence at each stage.
 
@@ -78,7 +83,8 @@ def reproduce(
     Raises
     ------
     ValueError
-        If the experiment or the scale is unknown, or seeds repeat or are none.
+        If the experiment or the scale is unknown, seeds repeat or are none, ``data`` is missing or not needed, or holds
+        too little.
     OSError
         If the folder cannot be written.
 
@@ -98,10 +104,16 @@ def reproduce(
         )
     name = next(known for known in EXPERIMENTS if known == experiment)
     size = next(known for known in SCALES if known == scale)
+    if (data is None) == (name == "ala2-bopito"):
+        wanted = "a store of alanine dipeptide" if data is None else "none"
+        raise ValueError(f"data: expected {wanted} for {name}, got {data}; see --data")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    results = _RUN[name](PRINZ_SCALES[size], list(seeds), say or _silent)
+    if data is not None:
+        results = run_ala2_bopito(ALA2_SCALES[size], list(seeds), say or _silent, data)
+    else:
+        results = _RUN[name](PRINZ_SCALES[size], list(seeds), say or _silent)
     numbers = {
         "format_version": RESULTS_VERSION,
         "experiment": name,
@@ -144,6 +156,8 @@ def draw_reproduction(numbers: dict[str, Any], path: str | Path) -> None:
 
 
 def _settings(experiment: Experiment, scale: Scale) -> dict[str, Any]:
+    if experiment == "ala2-bopito":
+        return asdict(ALA2_SCALES[scale])
     sizes = PRINZ_SCALES[scale]
     own = {
         "prinz-bopito": asdict(sizes.bopito),

@@ -20,6 +20,7 @@ def figure_of(experiment: str, results: dict[str, Any]) -> Figure:
         "prinz-bopito": _bopito,
         "prinz-data": _data,
         "prinz-interpolate": _interpolate,
+        "ala2-bopito": _ala2,
     }
     return draw[experiment](results)
 
@@ -192,4 +193,25 @@ def _interpolate(results: dict[str, Any]) -> Figure:
     right.plot(span, span, color="k", linewidth=0.8)
     right.set(xlabel="N held back / frames", ylabel="N_int found / frames")
     right.set_title("Lags found again from C alone, 95 %")
+    return figure
+
+
+def _ala2(results: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(9.5, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    lags, md = results["lags_ps"], results["md"]
+    left.fill_between(lags, md["low"], md["high"], color="0.85", label="MD, 95 %")
+    left.plot(lags, md["correlation"], color="k", label="MD, held back")
+    for kind, color, label in (("ito", _ITO, "ITO"), ("bopito", _BOPITO, "BoPITO")):
+        of_kind = results["correlations"][kind]
+        widths = np.linspace(0.6, 1.8, len(of_kind))
+        for (number, values), width in zip(of_kind.items(), widths, strict=True):
+            name = f"{label}, {number} trajectories"
+            mean = np.mean(values, axis=0)
+            left.plot(lags, mean, "o-", color=color, linewidth=width, markersize=3, label=name)
+    left.set(xlabel="lag / ps", ylabel="C of phi")
+    _name_ticks(left, lags)
+    left.legend(fontsize=7)
+    _errors_over_data(right, results)
+    right.set(ylabel="mean |C MD - C|")
     return figure

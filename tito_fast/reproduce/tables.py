@@ -11,6 +11,8 @@ def table_of(experiment: str, results: dict[str, Any]) -> str:
         return "\n".join(_bopito(results))
     if experiment == "prinz-data":
         return "\n".join(_data(results))
+    if experiment == "ala2-bopito":
+        return "\n".join(_ala2(results))
     return "\n".join(_interpolate(results))
 
 
@@ -69,4 +71,19 @@ def _interpolate(results: dict[str, Any]) -> list[str]:
         lines.append(
             f"  {fit['held_back']:<11d}  {fit['n_int']:.0f} ({fit['low']:.0f} to {fit['high']:.0f})  {verdict}"
         )
+    return lines
+
+
+def _ala2(results: dict[str, Any]) -> list[str]:
+    lines = ["mean |C_MD - C| of phi over seeds"]
+    errors = results["mean_errors"]
+    for name, lags in results["ranges"].items():
+        lines.append(f"{name} lags ({', '.join(f'{lag:g}' for lag in lags)} ps)")
+        lines.append("  trajectories  ITO      BoPITO")
+        lines.extend(
+            f"  {number:<12s}  {np.mean(errors['ito'][number][name]):.4f}   "
+            f"{np.mean(errors['bopito'][number][name]):.4f}"
+            for number in errors["ito"]
+        )
+        lines.append(f"  C = 0 in place of a model: {results['mean_error_of_none'][name]:.4f}")
     return lines
