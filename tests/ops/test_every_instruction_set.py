@@ -20,7 +20,7 @@ CHOSEN = (
     "(gradients_match_reference and 63 and not radius_graph) or any_width"
     " or (batch_equals_loop and not radius_graph)"
     # Bitwise, so that all instruction sets give the same bits.
-    " or (radius_graph and test_matches_reference and 63) or (cells_match and orthorhombic)"
+    " or (radius_graph and test_matches_reference and 63) or cells_match"
 )
 
 
